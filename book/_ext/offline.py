@@ -1,23 +1,22 @@
-"""Serve MathJax from the book's own pages, so that formulas show with the network closed.
+"""Keep the built book whole with the network closed: formulas from its own folder, no script that a page would fetch.
 
 MathJax comes from the installed package django-static-mathjax (Apache-2.0, MathJax 3.2.2), not from this repository.
 
-Does: copies the one script, its web fonts and its TeX extensions into `_static/mathjax`.
-Does not: accessibility explorers, other input formats; the package holds them, the pages do not ask for them.
+Does: copies MathJax's one script, its web fonts and its TeX extensions into `_static/mathjax`; takes out of each page
+what sphinx-thebe adds (Jupyter Book always loads it): a script from a CDN, for live cells that the book does not offer.
+Does not: MathJax's accessibility explorers and other input formats; the package holds them, the pages do not ask.
 """
 
 import importlib.util
 import shutil
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
 SCRIPT = "tex-mml-chtml.js"
-FOLDERS = [
-    "output/chtml/fonts",
-    "input/tex/extensions",
-]  # fonts; extensions that MathJax loads when a formula needs one
+FOLDERS = ["output/chtml/fonts", "input/tex/extensions"]  # MathJax loads an extension when a formula needs it
 
 
 def mathjax_folder() -> Path:
@@ -30,7 +29,7 @@ def mathjax_folder() -> Path:
 
 
 def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
-    """Copy the script and its fonts into the built book."""
+    """Copy the script, the fonts and the extensions into the built book."""
     if exception or app.builder.format != "html":
         return
     source, target = mathjax_folder(), Path(app.outdir) / "_static" / "mathjax"
@@ -40,7 +39,26 @@ def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
         shutil.copytree(source / folder, target / folder, dirs_exist_ok=True)
 
 
+def drop_thebe_settings(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Take sphinx-thebe's settings out of a page's text."""
+    for node in list(doctree.findall(nodes.raw)):
+        if "text/x-thebe-config" in node.astext():
+            node.parent.remove(node)
+
+
+def drop_thebe_files(app: Sphinx, pagename: str, template: str, context: dict, doctree: nodes.document | None) -> None:
+    """Take sphinx-thebe's scripts and styles out of a page's head."""
+    for kind in ("script_files", "css_files"):
+        context[kind] = [
+            file
+            for file in context[kind]
+            if "thebe" not in f"{getattr(file, 'filename', file)} {getattr(file, 'attributes', '')}".lower()
+        ]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.config.mathjax_path = f"mathjax/{SCRIPT}"
     app.connect("build-finished", copy_mathjax)
+    app.connect("doctree-resolved", drop_thebe_settings, priority=900)  # after sphinx-thebe's own handler
+    app.connect("html-page-context", drop_thebe_files, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
