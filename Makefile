@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 PORT ?= 8000
-VENV := $(CURDIR)/.venv
+VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NOTEBOOKS = $(shell find book -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*' | sort)
@@ -14,7 +14,7 @@ export PYTHONHASHSEED := 0
 export JUPYTER_PREFER_ENV_PATH := 1
 export JUPYTER_PLATFORM_DIRS := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
-export PATH := $(BIN):$(PATH)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport MPLBACKEND
 
 .PHONY: help book html page test lab execute manifest repository constraints clean
