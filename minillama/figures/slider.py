@@ -31,12 +31,14 @@ FORMATS = ("auto", "svg", "png")
 _STYLE = """
 .mlf{margin:1rem 0;padding:.8rem;background:#fff;color:#222;border:1px solid #b8b8b8;border-radius:.5rem}
 .mlf .mlf-bar{display:none;gap:.7rem;align-items:center;flex-wrap:wrap;margin-bottom:.5rem;color:#222}
-.mlf .mlf-bar input{flex:1 1 10rem;min-width:8rem;height:1.6rem;accent-color:#0072b2;cursor:pointer}
+.mlf .mlf-bar input{flex:1 1 7rem;min-width:5rem;height:1.6rem;accent-color:#0072b2;cursor:pointer}
 .mlf .mlf-bar input:focus-visible{outline:3px solid #d55e00;outline-offset:2px}
-.mlf .mlf-bar output{font-weight:600;min-width:4rem;font-variant-numeric:tabular-nums}
+.mlf .mlf-bar output{font-weight:600;min-width:2.5rem;font-variant-numeric:tabular-nums}
 .mlf .mlf-frames{display:grid;grid-template-columns:repeat(auto-fit,minmax(15rem,1fr));gap:.6rem}
 .mlf .mlf-frame{margin:0}
-.mlf .mlf-frame img{display:block;width:100%;height:auto;margin:0 auto;background:#fff;filter:none}
+.mlf .mlf-frame img{display:block;width:100%;height:auto;margin:0 auto;padding:0!important;
+background:#fff!important;border-radius:0;filter:none!important}
+.mlf code{color:inherit;background:#eee;border:0;padding:0 .2em}
 .mlf .mlf-value{display:block;text-align:center;font-size:.85em;color:#444}
 .mlf figcaption{margin-top:.5rem;font-size:.9em;color:#444;text-align:left}
 @media screen{
