@@ -7,6 +7,7 @@ Does: changes all of them, and finds a copy that differs from the source (`stray
 Does not: other hosts than GitHub; the Colab button needs it.
 """
 
+import os
 import re
 import sys
 import tomllib
@@ -51,8 +52,11 @@ def declared() -> str:
 
 def carriers() -> list[Path]:
     """The text files that may hold the address."""
-    files = (path for path in ROOT.rglob("*") if path.suffix in SUFFIXES and path.is_file())
-    return sorted(path for path in files if not SKIPPED & set(path.relative_to(ROOT).parts))
+    found = []
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = sorted(set(folders) - SKIPPED)
+        found += [Path(folder, name) for name in sorted(names) if Path(name).suffix in SUFFIXES]
+    return found
 
 
 def strays() -> list[str]:
