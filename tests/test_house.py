@@ -81,6 +81,16 @@ def test_paths_that_pages_name_exist(page):
     assert links | paths and not [path for path in sorted(links | paths) if not (ROOT / path).exists()]
 
 
+def test_readme_gives_each_chapter_s_time_and_memory():
+    rows = re.findall(r"^\| \d+ \| \[.*?\]\((\S+?\.ipynb)\) .*\| (.*?) \|$", (ROOT / "README.md").read_text(), re.M)
+    chapters = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("book/*/[0-9][0-9]-*.ipynb"))
+    assert [path for path, _ in rows] == chapters
+    for path, cost in rows:
+        box = re.search(r"\*\*Runs in\*\* about (\d+) seconds and ([\d.]+) GB", (ROOT / path).read_text())
+        assert box, f"{path}: the box should say '**Runs in** about N seconds and M GB'"
+        assert cost == f"{box[1]} s, {box[2]} GB", path
+
+
 def test_ci_runs_what_the_readme_says():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
