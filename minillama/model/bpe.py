@@ -7,7 +7,7 @@ Does: the dummy prefix and "▁" for a space, pieces inside one script and one w
     character coverage, byte fallback, pieces made of spaces only; ties go to the shorter, then to the smaller text.
 Does not: normalise Unicode; give pieces to control characters; skip long lines as the reference does.
     The script of a character is guessed from its Unicode name, which is right for letters and rarely wrong for signs.
-Source: Sennrich et al. 2016 (BPE); Kudo and Richardson 2018 (SentencePiece); Touvron et al. 2023, section 2.2.1.
+Source: Sennrich et al. 2016 (BPE); Kudo and Richardson 2018 (SentencePiece); Touvron et al. 2023, section 2.2.
 """
 
 import heapq

@@ -5,7 +5,7 @@ BOS and EOS are added by code, on request: text that says "</s>" is four charact
 
 Does: any identity-normalised SentencePiece BPE model, Llama 2's included; training; control tokens added by code.
 Does not: sampling of alternative segmentations; padding (`pad_id` is -1 as in Llama 2: there is no such token).
-Source: Touvron et al. 2023, section 2.2.1; Kudo and Richardson 2018.
+Source: Touvron et al. 2023, section 2.2; Kudo and Richardson 2018.
 """
 
 import os
