@@ -59,7 +59,7 @@ class Page(HTMLParser):
             self.output_pictures += "cell_output" in inside and "mlf-frame" not in inside
         if tag == "a" and "href" in attributes:
             self.links.append(attributes["href"])
-        if tag == "h1":
+        if tag == "h1" and "article" in [name for name, _ in self._open]:
             self.headings.append("")
         if tag not in self.VOID:
             self._open.append((tag, attributes.get("class", "")))
@@ -73,7 +73,7 @@ class Page(HTMLParser):
         names = [name for name, _ in self._open]
         if names and names[-1] == "title" and "svg" not in names:
             self.title += data
-        if "h1" in names and "headerlink" not in " ".join(classes for _, classes in self._open):
+        if {"h1", "article"} <= set(names) and "headerlink" not in " ".join(classes for _, classes in self._open):
             self.headings[-1] += data
         if "article" in names and not {"script", "style"} & set(names):
             self.words += len(data.split())

@@ -6,6 +6,8 @@ plain text for whoever reads the source.
 """
 
 import re
+import shutil
+from pathlib import Path
 
 FIELD = re.compile(r"^(Does|Does not|Source):(?= |$)")
 RETURNS = re.compile(r"^\s*(Returns|Yields):$")
@@ -43,7 +45,13 @@ def _on_docstring(app, what, name, obj, options, lines):
     lines[:] = process(lines, what == "module")
 
 
+def _on_start(app):
+    # viewcode keeps a listing that is newer than its module, even if the library page now links to more places in it.
+    shutil.rmtree(Path(app.outdir) / "_modules", ignore_errors=True)
+
+
 def setup(app):
     """Register before napoleon (priority 500), which then finds the sections as it knows them."""
+    app.connect("builder-inited", _on_start)
     app.connect("autodoc-process-docstring", _on_docstring, priority=400)
     return {"parallel_read_safe": True}
