@@ -145,7 +145,8 @@ def learn_merges(words: dict[str, int], n_merges: int) -> list[str]:
                     counts[joined, after] += frequency
                     where[joined, after].append(index)
         counts[pair] = 0
-        for new in islice(reversed(where), len(where) - n_known):  # every pair with the new piece is new, so it is last
+        # A pair that holds the new piece is new itself, so it stands at the end of the index.
+        for new in islice(reversed(where), len(where) - n_known):
             if _is_valid(*new):
                 heapq.heappush(heap, entry(new))
     return list(learned)

@@ -114,7 +114,8 @@ class BPEEncoder:
                 return
             joined = symbols[left] + symbols[right]
             if joined in scores:
-                heapq.heappush(heap, (scores[joined], left, right, joined))  # best score first, then leftmost
+                # the best score comes first, then the leftmost pair
+                heapq.heappush(heap, (scores[joined], left, right, joined))
                 if joined in self.unused:
                     parts[joined] = symbols[left], symbols[right]
 
@@ -122,8 +123,9 @@ class BPEEncoder:
             consider(i, i + 1)
         while heap:
             _, left, right, joined = heapq.heappop(heap)
-            if not symbols[left] or not symbols[right] or len(symbols[left]) + len(symbols[right]) != len(joined):
-                continue  # one of the two has been joined with another neighbour meanwhile
+            size = len(symbols[left]) + len(symbols[right])
+            if not symbols[left] or not symbols[right] or size != len(joined):
+                continue  # one of the two has been joined with another neighbour
             symbols[left], symbols[right] = joined, ""
             after[left] = after[right]
             if after[right] >= 0:
