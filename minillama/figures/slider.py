@@ -28,7 +28,7 @@ from minillama.figures.style import HASH_SALT
 SVG_LIMIT = 60_000  # bytes of one frame; above it a PNG is smaller and draws faster
 FORMATS = ("auto", "svg", "png")
 
-_STYLE = """
+STYLE = """
 .mlf{margin:1rem 0;padding:.8rem;background:#fff;color:#222;border:1px solid #b8b8b8;border-radius:.5rem}
 .mlf .mlf-bar{display:none;gap:.7rem;align-items:center;flex-wrap:wrap;margin-bottom:.5rem;color:#222}
 .mlf .mlf-bar input{flex:1 1 7rem;min-width:5rem;height:1.6rem;accent-color:#0072b2;cursor:pointer}
@@ -124,7 +124,7 @@ def frames_slider(
     ident = "mlf-" + uuid.uuid5(uuid.NAMESPACE_URL, f"{label}|{caption}|{frames}").hex[:12]
     below = f"<figcaption>{inline_code(caption)}</figcaption>" if caption else ""
     page = f"""<figure class="mlf" data-frames="{ident}">
-<style>{_STYLE.replace("WIDTH", str(width))}</style>
+<style>{STYLE.replace("WIDTH", str(width))}</style>
 <div class="mlf-bar"><label for="{ident}">{html.escape(label)}</label>
 <input type="range" id="{ident}" min="0" max="{len(figures) - 1}" step="1" value="{start}" \
 aria-label="{html.escape(label)}" aria-valuetext="{html.escape(shown[start])}">
