@@ -3,7 +3,7 @@
 A model of this family is fixed by a dozen numbers; everything else (parameters, compute, memory) follows from them.
 
 Does: presets of the published models, the feed-forward width rule, exact counts of parameters, FLOPs and cache bytes.
-Does not: hold weights, or training settings; `minillama.pretraining` has those.
+Does not: hold weights or training settings.
 Source: Touvron et al. 2023a, table 2; Touvron et al. 2023b, table 1 and section 2.2; Roziere et al. 2023, section 2;
     the published `params.json` files. Llama 2 34B was never released: its shape is inferred from Code Llama 34B.
 """
