@@ -424,7 +424,7 @@ def test_streamed_text_is_the_decoded_completion(tokenizer):
     config = ModelConfig(dim=32, n_layers=2, n_heads=4, vocab_size=tokenizer.vocab_size, multiple_of=16, max_seq_len=96)
     model = lively(config).float()
     prompt = tokenizer.encode("The old hen", bos=True)
-    for seed in range(20):  # random weights: byte pieces in any order
+    for seed in range(6):  # random weights: byte pieces in any order
         ids = generate(model, [prompt], 60, 1.5, None, None, (tokenizer.eos_id,), seeded(seed))[0].tokens
         settings = {"temperature": 1.5, "top_p": None, "generator": seeded(seed)}
         text = "".join(stream_text(model, tokenizer, "The old hen", 60, **settings))
