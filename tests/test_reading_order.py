@@ -108,12 +108,13 @@ def cycles(sources: Sources) -> Iterator[str]:
 
 
 def without_chapter(sources: Sources, numbers: set[int]) -> Iterator[str]:
-    """Modules of the four parts whose first line names no chapter of the book."""
+    """Modules of the four parts whose first line names no chapter; code may be ahead of the last page, never aside."""
     for name, source in sources.items():
         is_package = any(other.startswith(name + ".") for other in sources)
         if name in SHARED or is_package or leaf(name):
             continue
-        if chapter_of_module(source) not in numbers:
+        chapter = chapter_of_module(source)
+        if chapter not in numbers and not (chapter and chapter > max(numbers)):
             yield f"{name} says chapter {chapter_of_module(source)}; the book has {sorted(numbers)}"
 
 
@@ -143,7 +144,8 @@ def test_chapters_are_numbered_from_one_in_the_order_of_the_contents():
 
 def test_every_chapter_has_a_module_and_every_module_a_chapter():
     assert list(without_chapter(library(), set(CHAPTERS))) == []
-    assert {chapter_of_module(source) for source in library().values()} - {None} == set(CHAPTERS)
+    built = {chapter_of_module(source) for source in library().values()}
+    assert set(CHAPTERS) <= built
 
 
 def test_no_module_imports_from_a_later_chapter():
@@ -252,7 +254,7 @@ def test_cycle_within_one_chapter_is_seen():
 @pytest.mark.parametrize("line", ['"""Turn."""', '"""Turn (chapter 3)."""', "", '"""Turn.\n\nSee (chapter 1)."""'])
 def test_module_without_a_chapter_is_seen(line):
     sources = package() | {f"{PACKAGE}.model.rope": line}
-    assert len(list(without_chapter(sources, {1, 2}))) == 1
+    assert len(list(without_chapter(sources, {1, 2, 4}))) == 1
 
 
 def test_notebook_may_use_earlier_chapters_and_figures_but_not_the_shell():

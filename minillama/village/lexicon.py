@@ -1,0 +1,239 @@
+"""The words of the village (chapter 8): people, places, things, and the facts that never change.
+
+Does: names (common, rare, held out), homes, trades, friends, favourite foods; the same for everybody, from one seed.
+Does not: change; what happens in a story is in `minillama.village.world`.
+Source: invented for this book.
+"""
+
+import random
+from dataclasses import dataclass
+
+WOMEN = (
+    "Mara Lena Rosa Anna Ida Nora Vera Clara Tilda Greta Ella Edith Hanna Ruth Sofia Olga Julia Agnes Flora Maud "
+    "Alma Berta Wilma Irene"
+).split()
+MEN = (
+    "Tom Peter Jon Oskar Felix Hugo Emil Anton Karl Otto Max Ned Paul Simon Lucas Martin Victor Albert Hans Leo "
+    "Bruno Arthur Edgar Walter"
+).split()
+RARE_WOMEN = "Zelda Quilla Yvaine Ottoline Thessaly Perpetua Isolde Xenia Umbra Calliope".split()
+RARE_MEN = "Zebulon Quentin Ignatius Barnaby Thaddeus Leopold Ulric Fergus Crispin Evander".split()
+HELD_OUT_NAMES = frozenset("Edith Maud Berta Albert Bruno Edgar Thessaly Xenia Ulric Crispin".split())
+
+TRADES = (
+    "baker miller teacher farmer smith carpenter gardener fisher weaver potter shepherd nurse cook painter tailor "
+    "sailor hunter beekeeper cobbler librarian postman mason brewer barber"
+).split()
+FOODS = (
+    "bread soup cheese honey porridge pie cake jam fish stew butter cream pancakes plums cherries pears beans "
+    "mushrooms nuts dumplings carrots pickles berries toast apples oats rice noodles custard pudding sausages biscuits "
+    "lentils cabbage turnips raisins waffles muffins popcorn chestnuts radishes pastries"
+).split()
+PETS = "dog cat goat pony parrot rabbit duck lamb hen pig donkey mouse".split()
+
+# place: (where something is, where somebody goes)
+PLACES = {
+    "mill": ("at the mill", "to the mill"),
+    "bakery": ("in the bakery", "to the bakery"),
+    "school": ("at the school", "to the school"),
+    "barn": ("in the barn", "to the barn"),
+    "bridge": ("under the bridge", "to the bridge"),
+    "well": ("beside the well", "to the well"),
+    "market": ("at the market", "to the market"),
+    "wood": ("in the wood", "into the wood"),
+    "river": ("by the river", "to the river"),
+    "hill": ("on the hill", "up the hill"),
+    "church": ("behind the church", "to the church"),
+    "garden": ("in the garden", "into the garden"),
+    "orchard": ("in the orchard", "to the orchard"),
+    "inn": ("at the inn", "to the inn"),
+    "harbour": ("at the harbour", "down to the harbour"),
+    "meadow": ("in the meadow", "across the meadow"),
+    "cellar": ("in the cellar", "down to the cellar"),
+    "attic": ("in the attic", "up to the attic"),
+    "stable": ("in the stable", "to the stable"),
+    "forge": ("at the forge", "to the forge"),
+    "pond": ("beside the pond", "to the pond"),
+    "library": ("in the library", "to the library"),
+    "tower": ("in the tower", "up the tower"),
+    "cave": ("in the cave", "to the cave"),
+    "field": ("in the field", "to the field"),
+    "oak": ("under the old oak", "to the old oak"),
+    "gate": ("near the gate", "to the gate"),
+    "square": ("in the square", "to the square"),
+    "boathouse": ("in the boathouse", "to the boathouse"),
+    "shed": ("behind the shed", "to the shed"),
+}
+THINGS = (
+    "key lantern kite drum spoon hammer basket ring book map boat ball hat scarf bell cup knife rope ladder clock "
+    "mirror coin flute doll letter box umbrella brush needle comb button candle blanket bucket saw chair whistle "
+    "jar stone feather shell wagon wheel net stick pot broom purse watch boot glove coat flag lamp pipe picture "
+    "bottle bag cart sled axe shovel rake anchor compass thimble pillow plate fork kettle barrel ribbon crown pen "
+    "notebook puppet trumpet violin magnet marble bracelet necklace apron vase teapot saddle helmet shield oar sail "
+    "telescope hourglass medal stamp postcard ticket"
+).split()
+FRAGILE = frozenset(
+    "lantern kite drum spoon basket boat bell cup ladder clock mirror flute doll umbrella comb jar wagon wheel net "
+    "pot broom watch flag lamp pipe picture bottle cart sled chair whistle shovel rake compass plate kettle barrel pen "
+    "puppet trumpet violin marble bracelet necklace vase teapot saddle oar telescope hourglass".split()
+)
+MAKEABLE = frozenset(
+    "kite drum spoon basket map boat ball hat scarf ladder flute doll box whistle blanket wagon net stick pot broom "
+    "flag cart sled coat bag chair pillow ribbon crown notebook puppet bracelet necklace apron vase shield oar sail "
+    "barrel rake".split()
+)
+LOOKS = (
+    "red blue green yellow white black brown grey golden silver small big old new long heavy light round striped "
+    "shiny wooden rusty pretty strange plain crooked dusty purple orange pink narrow wide tiny huge fine rough smooth "
+    "spotted painted carved woven broad thin thick bright dark cheap precious foreign patched"
+).split()
+GOODS = {  # singular: plural, things that are counted
+    "apple": "apples",
+    "egg": "eggs",
+    "loaf": "loaves",
+    "nail": "nails",
+    "candle": "candles",
+    "fish": "fishes",
+    "plum": "plums",
+    "cookie": "cookies",
+    "stone": "stones",
+    "flower": "flowers",
+    "potato": "potatoes",
+    "sack": "sacks",
+    "cherry": "cherries",
+    "coin": "coins",
+    "shell": "shells",
+    "carrot": "carrots",
+}
+NUMBERS = (
+    "no one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+).split()
+SKILLS = {  # what one person can teach another
+    "swim": "swimming",
+    "whistle": "whistling",
+    "bake": "baking",
+    "knit": "knitting",
+    "read": "reading",
+    "row": "rowing",
+    "dance": "dancing",
+    "sing": "singing",
+    "paint": "painting",
+    "ride": "riding",
+    "sew": "sewing",
+    "juggle": "juggling",
+}
+HAPPY = "happy glad cheerful pleased delighted content merry joyful cheery thrilled grateful overjoyed radiant".split()
+SAD = "sad sorry lonely unhappy gloomy miserable ashamed worried hurt downcast tearful heartbroken wretched".split()
+ANGRY = "angry cross furious bitter annoyed enraged livid irritated fuming".split()
+WEATHER = (
+    "sunny rainy windy foggy snowy cold warm cloudy stormy frosty quiet bright grey mild misty clear dry damp chilly "
+    "golden breezy gloomy dull hot"
+).split()
+TIMES = ("morning afternoon evening day night Monday Tuesday Wednesday Thursday Friday Saturday Sunday noon").split()
+INSULTS = (
+    "fool liar coward nobody thief pig donkey clown crybaby dummy weakling sneak cheat rat toad brat bore pest snob "
+    "blockhead loser goose"
+).split()
+
+# Words below carry no fact: they make the text rich, and no reader checks them.
+TASKS = (
+    "swept the yard|carried water|chopped wood|mended the roof|fed the geese|washed the windows|peeled potatoes|"
+    "stacked the firewood|painted the fence|weeded the beans|cleaned the chimney|sharpened the scythe|oiled the hinges|"
+    "hung up the washing|raked the hay|ground the corn|sorted the seeds|polished the boots|wrote a letter|"
+    "kneaded the dough|milked the cow|picked the grapes|pressed the cider|beat the carpets|salted the herring|"
+    "plucked the wool|churned the milk|sewed on buttons|filled the lamps|dug a ditch|trimmed the hedge|"
+    "counted the barrels|loaded the waggon|lit the stove|scrubbed the pans|folded the sheets|caught two trout|"
+    "gathered acorns|patched the tent|planted onions|tied the vines|laid the table|read the newspaper|"
+    "baked rolls|shod the horse|cut the reeds|wound the yarn|dusted the shelves"
+).split("|")
+TOPICS = (
+    "the weather|the harvest|the price of corn|an old ghost|the new road|a wedding|the great flood|a distant cousin|"
+    "the king's visit|winter coats|the best way to fry eggs|a dream|their grandparents|the election|a comet|"
+    "the broken clock|a lost sheep|the sea|bad teeth|a circus|taxes|the choir|a shipwreck|the stars|"
+    "a recipe|good manners|the fair|an election poster|a wolf|the mayor's moustache"
+).split("|")
+SONGS = (
+    "an old song|a lullaby|a march|a sea shanty|a love song|a hymn|a waltz|a silly rhyme|a round|a ballad|"
+    "a carol|a hunting song|a tune without words|a spring song"
+).split("|")
+DREAMS = (
+    "the sea|flying|a snowy mountain|a talking bear|an endless staircase|warm bread|a silver ship|the moon|a parade|"
+    "an island|lost teeth|a locked door|a giant pumpkin|yellow butterflies|a desert|an orchestra"
+).split("|")
+CREATURES = (
+    "crow swallow sparrow owl hawk squirrel hedgehog badger frog beetle butterfly bee heron stork magpie weasel hare "
+    "deer bat spider snail swan pigeon cricket dragonfly lizard mole otter robin woodpecker"
+).split()
+MOVES = (
+    "flew|hopped|crept|sat|slept|circled|rustled|crawled|waited|darted|rested|called|hid|swam|strolled|fluttered|"
+    "blinked|dug|climbed|wandered"
+).split("|")
+SPOTS = (
+    "in the reeds|over the roofs|between the stones|on a branch|in the ivy|along the wall|under the leaves|"
+    "across the lane|on the chimney|in the tall grass|by the fence|above the trees|in the hedge|on the window sill|"
+    "behind the woodpile|in the ditch|near the haystack|among the thistles|on the weathercock|in the shade|"
+    "along the shore|on the doorstep|through the clover|in the gutter"
+).split("|")
+SKIES = (
+    "The wind turned|The clouds parted|Rain began to fall|The sun came out|Thunder rolled|Snow lay on the roofs|"
+    "Smoke rose from the chimneys|A bell rang far away|The leaves were falling|Fog crept over the fields|"
+    "The moon was nearly full|Frost covered the windows|A rainbow stood over the hills|Dust hung in the air|"
+    "The first star appeared|The ice began to melt|Hail drummed on the barrels|The shadows grew long|"
+    "The smell of hay was everywhere|Somewhere a door slammed|The street was empty|Lanterns were lit"
+).split("|")
+OPENERS = (
+    "Early the next morning,|A little later,|Without a word,|To everyone's surprise,|Before breakfast,|After a while,|"
+    "In the end,|All of a sudden,|As the clock struck four,|With a sigh,|That same day,|Just after sunrise,|"
+    "Towards evening,|As so often,|This time,|For once,|Not long after,|When the rain stopped,|Quietly,|At dusk,|"
+    "Strange to say,|As luck would have it,|By and by,|A week later,|Of course,|Meanwhile,|Once more,|Full of hope,|"
+    "Shortly before dinner,|With cold hands,|Half asleep,|To be honest,|On the third day,|Next,|From then on,|"
+    "Late that night,"
+).split("|")
+
+
+@dataclass(frozen=True)
+class Person:
+    """One villager and the facts about them that every text respects.
+
+    Attributes:
+        name: first name, one word.
+        woman: True for "she", False for "he".
+        home: key of `PLACES`.
+        trade, food, pet: entries of `TRADES`, `FOODS`, `PETS`.
+        friend: name of the best friend.
+    """
+
+    name: str
+    woman: bool
+    home: str
+    trade: str
+    food: str
+    pet: str
+    friend: str
+
+
+def _people(seed: int = 7) -> dict[str, Person]:
+    rng = random.Random(seed)
+    people = {}
+    for women, men in ((WOMEN, MEN), (RARE_WOMEN, RARE_MEN)):
+        names = [*women, *men]
+        friends = names[:]
+        rng.shuffle(friends)
+        circle = dict(zip(friends, friends[1:] + friends[:1], strict=True))  # nobody is their own friend
+        for name in names:
+            people[name] = Person(
+                name=name,
+                woman=name in women,
+                home=rng.choice(sorted(PLACES)),
+                trade=rng.choice(TRADES),
+                food=rng.choice(FOODS),
+                pet=rng.choice(PETS),
+                friend=circle[name],
+            )
+    return people
+
+
+PEOPLE = _people()
+COMMON_NAMES = tuple(WOMEN + MEN)
+RARE_NAMES = tuple(RARE_WOMEN + RARE_MEN)
