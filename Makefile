@@ -44,7 +44,8 @@ lab: $(STAMP)  ## open JupyterLab in the book's folder
 
 execute: $(STAMP)  ## execute and normalise one notebook, NB=book/1-model/04-rope.ipynb
 	@test -f "$(NB)" || { echo "make execute: no notebook '$(NB)'; use NB=book/1-model/04-rope.ipynb"; exit 2; }
-	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.timeout=300 "$(NB)"
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.timeout=300 \
+		--ExecutePreprocessor.coalesce_streams=True "$(NB)"
 	$(BIN)/nbstripout --keep-output --keep-count --extra-keys "$(STRIP)" "$(NB)"
 
 manifest: $(STAMP)  ## write data/manifest.json, the hashes of the files in data/
