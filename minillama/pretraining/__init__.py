@@ -1,0 +1,1 @@
+"""Part II: from texts to a trained base model."""
