@@ -24,7 +24,6 @@ WORD_LISTS = {
     "sad": lexicon.SAD,
     "angry": lexicon.ANGRY,
     "weather": lexicon.WEATHER,
-    "weather2": lexicon.WEATHER,
     "time": lexicon.TIMES,
     "insult": lexicon.INSULTS,
     "task": lexicon.TASKS,
@@ -35,15 +34,38 @@ WORD_LISTS = {
     "creature": lexicon.CREATURES,
     "creature2": lexicon.CREATURES,
     "move": lexicon.MOVES,
+    "mood": lexicon.MOODS,
+    "festival": lexicon.FESTIVALS,
+    "detail": lexicon.DETAILS,
+    "topic2": lexicon.TOPICS,
+    "dream2": lexicon.DREAMS,
+    "colour": lexicon.COLOURS,
+    "colour2": lexicon.COLOURS,
+    "garment": lexicon.GARMENTS,
+    "garment2": lexicon.SHOES,
+    "opinion": lexicon.OPINIONS,
+    "opinion2": lexicon.OPINIONS,
+    "relative": lexicon.RELATIVES,
+    "deed": lexicon.DEEDS,
+    "deed2": lexicon.DEEDS,
     "spot": lexicon.SPOTS,
     "sky": lexicon.SKIES,
 }
+BIRD_LISTS = {"creature2": lexicon.BIRDS, "move": lexicon.BIRD_MOVES}  # what goes with a bird
+BEAST_LISTS = {"creature2": lexicon.BEASTS, "move": lexicon.BEAST_MOVES, "spot": lexicon.LOW_SPOTS}
 FIRST_MENTION = frozenset({"has", "make", "want"})  # events that say what a thing looks like
 _SLOT = re.compile(r"\[([a-z0-9]+)((?:\.[A-Za-z]+)*)\]")
 # after these words a person is an object, so that "him" or "her" is grammatical
 _OBJECT_AFTER = frozenset(
     "to at for from told asked met saw gave with beside helped hugged comforted praised invited thanked greeted "
     "promised pushed kicked blamed taught lent".split()
+)
+
+
+# after these words a person is the subject, so that "he" or "she" is grammatical
+_SUBJECT_AFTER = frozenset(
+    "that slowly so then last long first evening evenings day night again carefully thoughts soon now delay noon "
+    "end this surely".split()
 )
 
 
@@ -106,13 +128,26 @@ def _previous_word(text: str) -> str:
     return words[-1] if words else ""
 
 
-# events that an opener such as "A little later," may precede; "Next, Tom lived at the mill" would be odd
+# events that an opener such as "A little later," may precede; "Soon, Tom lived at the mill" would be odd
 OPENED = frozenset(
-    "go go_together meet come lose hide leave miss search find see tell ask ask_where refuse give lend return steal "
-    "break fix make trade_for gets_goods gives_goods insult mock push trip blame apologise hug help comfort praise "
-    "invite thank greet talk feel_happy feel_sad feel_angry promise teach cook share_food bring_food well_again work "
-    "wait sing eat sleep smile".split()
+    "go go_together meet come lose hide leave search find see tell ask ask_where give lend return steal break fix make "
+    "trade_for gets_goods gives_goods insult mock push trip blame apologise hug help comfort praise invite thank greet "
+    "talk promise teach cook share_food bring_food work wait sing eat".split()
 )
+# events whose sentence may go on with "while the bells rang"
+TAILED = frozenset(
+    "go go_together meet come search find see give return steal fix hug help talk share_food bring_food work sing eat "
+    "cook hide leave".split()
+)
+
+
+MANNERED = frozenset(
+    "go go_together come search give return fix help share_food bring_food sing hide leave".split()
+)  # or with "quickly"
+
+
+def _has_tail(kind: str, form: str) -> bool:
+    return kind in TAILED and form.endswith("].") and '"' not in form and not form.startswith("It was")
 
 
 def realise(event: Event, form: str, context: Context, looks: dict[str, str], choose: Chooser) -> str:
@@ -128,7 +163,7 @@ def realise(event: Event, form: str, context: Context, looks: dict[str, str], ch
     Returns:
         one or two sentences, capitalised.
     """
-    parts, position, by_pronoun = [], 0, set()
+    parts, position, by_pronoun, lists = [], 0, set(), WORD_LISTS
     for match in _SLOT.finditer(form):
         parts.append(form[position : match.start()])
         position = match.end()
@@ -144,7 +179,7 @@ def realise(event: Event, form: str, context: Context, looks: dict[str, str], ch
                 parts.append(str(value))
             else:
                 determiner = "your" if how == "my" else "the"
-                parts.append(f"{determiner} {look} {value}" if choose.chance(0.25) else f"{determiner} {value}")
+                parts.append(f"{determiner} {look} {value}" if choose.chance(0.6) else f"{determiner} {value}")
         elif slot == "p":
             where = PLACES[str(value)][how == "to"]
             parts.append(where[0].upper() + where[1:] if how == "Cap" else where)
@@ -155,14 +190,25 @@ def realise(event: Event, form: str, context: Context, looks: dict[str, str], ch
         elif how == "Cap":
             parts.append(str(value).capitalize())
         elif slot == "s":
-            parts.append(SKILLS[str(value)] if how == "ing" else str(value))
+            skill = SKILLS[str(value)] if how.lower() == "ing" else str(value)
+            parts.append(skill.capitalize() if how == "Ing" else skill)
         elif slot in WORD_LISTS:
-            parts.append(choose.pick(WORD_LISTS[slot]))
+            word = choose.pick([w for w in lists[slot] if w not in parts])
+            parts.append(word)
+            if slot == "creature":
+                lists = WORD_LISTS | (BIRD_LISTS if word in lexicon.BIRDS else BEAST_LISTS)
         else:
             parts.append(str(value))
     text = "".join(parts) + form[position:]
     text = re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)
-    if event.kind in OPENED and form.startswith("[a]") and choose.chance(0.25):  # not before "So", "Then" or "There"
+    if _has_tail(event.kind, form) and choose.chance(0.35):
+        tails = [*lexicon.TAILS, *(lexicon.MANNERS if event.kind in MANNERED else ())]
+        tail = choose.pick(("while a [creature] [move] [spot]", *tails), (0.5 * len(tails), *[1] * len(tails)))
+        if "[" in tail:
+            tail = realise(Event("tail", ()), tail, context, looks, choose)
+            tail = tail[0].lower() + tail[1:]
+        text = f"{text[:-1]} {tail}."
+    elif event.kind in OPENED and form.startswith("[a]") and choose.chance(0.2):  # not before "So", "Then" or "There"
         return f"{choose.pick(lexicon.OPENERS)} {text}"
     return text[0].upper() + text[1:]
 
@@ -176,14 +222,25 @@ def _person(name, how, before, event, slot, context, by_pronoun, choose) -> str:
     safe = context.meaning(PEOPLE[name].woman) == name and slot not in by_pronoun
     by_pronoun.add(slot)  # later mentions in the sentence use the name, so that a reader can tell who is meant
     if safe and before == "":
-        return pronoun(name, "he") if choose.chance(0.6) else name
+        return pronoun(name, "he") if choose.chance(0.8) else name
     clear = other is None or PEOPLE[str(other)].woman != PEOPLE[name].woman
     if safe and clear and _previous_word(before) in _OBJECT_AFTER:
         return pronoun(name, "him") if choose.chance(0.5) else name
+    if safe and _previous_word(before) in _SUBJECT_AFTER:
+        return pronoun(name, "he") if choose.chance(0.6) else name
     return name
 
 
-def _pattern(form: str, opened: bool) -> str:
+_TAIL = "|".join(
+    [
+        f"while an? (?:{'|'.join(lexicon.CREATURES)}) (?:{'|'.join(lexicon.MOVES)}) (?:{'|'.join(lexicon.SPOTS)})",
+        *lexicon.TAILS,
+        *lexicon.MANNERS,
+    ]
+)
+
+
+def _pattern(form: str, opened: bool, tailed: bool) -> str:
     names, things = "|".join(PEOPLE), "|".join(THINGS)
     pieces, position, seen = [], 0, {}
     for match in _SLOT.finditer(form):
@@ -203,7 +260,7 @@ def _pattern(form: str, opened: bool) -> str:
             elif match.start() == 0:
                 options = names + "|He|She|he|she"
             else:
-                options = names + "|him|her"
+                options = names + "|him|her|he|she"
             pieces.append(f"(?P<{group}>{options})")
         elif slot in ("t", "u"):
             look = "|".join(lexicon.LOOKS)
@@ -225,13 +282,16 @@ def _pattern(form: str, opened: bool) -> str:
             options = {
                 "n": NUMBERS,
                 "g": GOODS.values(),
-                "s": SKILLS.values() if how == "ing" else SKILLS,
+                "s": {"ing": SKILLS.values(), "Ing": [s.capitalize() for s in SKILLS.values()]}.get(how, SKILLS),
                 "x": lexicon.FOODS,
                 "job": lexicon.TRADES,
                 "animal": lexicon.PETS,
             }.get(slot) or WORD_LISTS[slot]
             pieces.append(f"(?P<{group}>{'|'.join(options)})")
-    pieces.append(re.escape(form[position:]))
+    rest = re.escape(form[position:])
+    if tailed:
+        rest = f"(?: (?:{_TAIL}))?{rest}"
+    pieces.append(rest)
     if opened and form.startswith("[a]"):
         pieces.insert(0, f"(?:(?:{'|'.join(lexicon.OPENERS)}) )?")
     return "".join(pieces) + r"(?= |\n|$)"
@@ -246,13 +306,17 @@ class _Form:
     @property
     def pattern(self) -> re.Pattern:
         if self._compiled is None:
-            self._compiled = re.compile(_pattern(self.text, self.kind in OPENED))
+            self._compiled = re.compile(_pattern(self.text, self.kind in OPENED, _has_tail(self.kind, self.text)))
         return self._compiled
 
-    @property
-    def key(self) -> str:
-        """A word that every sentence of this form contains: a cheap test before the expensive one."""
-        return max(_SLOT.sub("\n", self.text).split("\n"), key=len).strip()
+    def __post_init__(self):
+        pieces = [re.sub(r" [Aa]$| $", "", piece) for piece in _SLOT.sub("\n", self.text).split("\n")]
+        self._start, self._pieces = pieces[0], sorted((p.lstrip() for p in pieces[1:]), key=len, reverse=True)
+        self._pieces = [p.rstrip(".") for p in self._pieces if len(p) > 2]
+
+    def fits(self, window: str) -> bool:
+        """Whether the fixed words of this form occur: a cheap test before the expensive one."""
+        return window.startswith(self._start) and all(piece in window for piece in self._pieces)
 
 
 _READABLE = [_Form(kind, text) for kind, forms in FORMS.items() for text in forms]
@@ -292,9 +356,9 @@ def read(text: str) -> Iterator[Reading]:
         if text[position].isspace():
             position += 1
             continue
-        best, best_form = None, None
+        best, best_form, window = None, None, text[position : position + 250]
         for form in _READABLE:
-            if form.key in text[position : position + 200]:
+            if form.fits(window):
                 match = form.pattern.match(text, position)
                 if match and (best is None or match.end() > best.end()):
                     best, best_form = match, form
@@ -343,7 +407,7 @@ def _event(kind: str, match: re.Match, context: Context) -> tuple[Event, dict[st
         "p": lambda v: _PLACE_OF[v[0].lower() + v[1:]],
         "n": NUMBERS.index,
         "g": _GOODS_OF.__getitem__,
-        "s": lambda v: _SKILL_OF.get(v, v),
+        "s": lambda v: _SKILL_OF.get(v.lower(), v),
         "x": str,
         "job": str,
         "animal": str,

@@ -48,14 +48,14 @@ PLACES = {
     "orchard": ("in the orchard", "to the orchard"),
     "inn": ("at the inn", "to the inn"),
     "harbour": ("at the harbour", "down to the harbour"),
-    "meadow": ("in the meadow", "across the meadow"),
-    "cellar": ("in the cellar", "down to the cellar"),
-    "attic": ("in the attic", "up to the attic"),
+    "meadow": ("in the meadow", "into the meadow"),
+    "cellar": ("in the cellar", "down into the cellar"),
+    "attic": ("in the attic", "up into the attic"),
     "stable": ("in the stable", "to the stable"),
     "forge": ("at the forge", "to the forge"),
     "pond": ("beside the pond", "to the pond"),
     "library": ("in the library", "to the library"),
-    "tower": ("in the tower", "up the tower"),
+    "tower": ("in the tower", "to the tower"),
     "cave": ("in the cave", "to the cave"),
     "field": ("in the field", "to the field"),
     "oak": ("under the old oak", "to the old oak"),
@@ -64,6 +64,10 @@ PLACES = {
     "boathouse": ("in the boathouse", "to the boathouse"),
     "shed": ("behind the shed", "to the shed"),
 }
+HOMES = (
+    "mill bakery school barn well wood river hill church orchard inn harbour meadow stable forge pond library tower "
+    "square boathouse gate bridge"
+).split()
 THINGS = (
     "key lantern kite drum spoon hammer basket ring book map boat ball hat scarf bell cup knife rope ladder clock "
     "mirror coin flute doll letter box umbrella brush needle comb button candle blanket bucket saw chair whistle "
@@ -93,7 +97,7 @@ GOODS = {  # singular: plural, things that are counted
     "loaf": "loaves",
     "nail": "nails",
     "candle": "candles",
-    "fish": "fishes",
+    "onion": "onions",
     "plum": "plums",
     "cookie": "cookies",
     "stone": "stones",
@@ -130,7 +134,7 @@ WEATHER = (
     "sunny rainy windy foggy snowy cold warm cloudy stormy frosty quiet bright grey mild misty clear dry damp chilly "
     "golden breezy gloomy dull hot"
 ).split()
-TIMES = ("morning afternoon evening day night Monday Tuesday Wednesday Thursday Friday Saturday Sunday noon").split()
+TIMES = "morning afternoon evening day Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 INSULTS = (
     "fool liar coward nobody thief pig donkey clown crybaby dummy weakling sneak cheat rat toad brat bore pest snob "
     "blockhead loser goose"
@@ -145,13 +149,19 @@ TASKS = (
     "plucked the wool|churned the milk|sewed on buttons|filled the lamps|dug a ditch|trimmed the hedge|"
     "counted the barrels|loaded the waggon|lit the stove|scrubbed the pans|folded the sheets|caught two trout|"
     "gathered acorns|patched the tent|planted onions|tied the vines|laid the table|read the newspaper|"
-    "baked rolls|shod the horse|cut the reeds|wound the yarn|dusted the shelves"
+    "baked rolls|shod the horse|cut the reeds|wound the yarn|dusted the shelves|ironed a shirt|emptied the rain barrel|"
+    "studied an almanac|cracked walnuts|mopped the stairs|repaired a fishing line|copied a poem|brewed peppermint tea|"
+    "planed a board|tuned the piano|boiled eggs|built a scarecrow|drew a portrait|bathed the twins|bottled vinegar|"
+    "collected snails|whitewashed the wall|greased the axle|knocked the snow off the roof|darned socks|"
+    "measured the plank|pruned the roses|dried herbs|fetched the doctor|signed a petition|practised handwriting"
 ).split("|")
 TOPICS = (
     "the weather|the harvest|the price of corn|an old ghost|the new road|a wedding|the great flood|a distant cousin|"
     "the king's visit|winter coats|the best way to fry eggs|a dream|their grandparents|the election|a comet|"
     "the broken clock|a lost sheep|the sea|bad teeth|a circus|taxes|the choir|a shipwreck|the stars|"
-    "a recipe|good manners|the fair|an election poster|a wolf|the mayor's moustache"
+    "a recipe|good manners|the fair|an election poster|a wolf|the mayor's moustache|loneliness|the railway|"
+    "a lawsuit|foreign countries|the museum|an inheritance|buried gold|the earthquake|geography|a play|arithmetic|"
+    "the doctor's new carriage|money|Christmas|happiness|a missing chimney sweep|fashion|soap"
 ).split("|")
 SONGS = (
     "an old song|a lullaby|a march|a sea shanty|a love song|a hymn|a waltz|a silly rhyme|a round|a ballad|"
@@ -159,21 +169,66 @@ SONGS = (
 ).split("|")
 DREAMS = (
     "the sea|flying|a snowy mountain|a talking bear|an endless staircase|warm bread|a silver ship|the moon|a parade|"
-    "an island|lost teeth|a locked door|a giant pumpkin|yellow butterflies|a desert|an orchestra"
+    "an island|lost teeth|a locked door|a giant pumpkin|yellow butterflies|a desert|an orchestra|a glass palace|"
+    "dancing bears|a volcano|an exam|a feast|singing whales|a tunnel|a dragon with a cold"
 ).split("|")
-CREATURES = (
-    "crow swallow sparrow owl hawk squirrel hedgehog badger frog beetle butterfly bee heron stork magpie weasel hare "
-    "deer bat spider snail swan pigeon cricket dragonfly lizard mole otter robin woodpecker"
+BIRDS = (
+    "crow swallow sparrow owl hawk heron stork magpie swan pigeon robin woodpecker bat butterfly bee dragonfly gull "
+    "blackbird raven cuckoo moth wren finch starling thrush"
 ).split()
-MOVES = (
-    "flew|hopped|crept|sat|slept|circled|rustled|crawled|waited|darted|rested|called|hid|swam|strolled|fluttered|"
-    "blinked|dug|climbed|wandered"
+BEASTS = (
+    "squirrel hedgehog badger frog beetle weasel hare deer spider snail cricket lizard mole otter toad fox ant "
+    "caterpillar rat snake turtle marten salamander"
+).split()
+CREATURES = BIRDS + BEASTS
+BIRD_MOVES = "flew|circled|rested|fluttered|waited|settled|turned|vanished|appeared|drifted".split("|")
+BEAST_MOVES = "crept|slept|crawled|waited|rested|hid|wandered|dug|vanished|appeared|rustled|dozed".split("|")
+MOVES = sorted({*BIRD_MOVES, *BEAST_MOVES})
+LOW_SPOTS = (
+    "in the reeds|between the stones|in the ivy|along the wall|under the leaves|in the tall grass|by the fence|"
+    "in the hedge|on the window sill|behind the woodpile|in the ditch|near the haystack|among the thistles|"
+    "in the shade|along the shore|on the doorstep|in the clover|in the gutter|beside the path|among the ferns|"
+    "under a bench|near the compost|behind the pigsty|on the cold stones|in the nettles|beside a puddle|"
+    "among the cabbages|under the cherry trees"
 ).split("|")
-SPOTS = (
-    "in the reeds|over the roofs|between the stones|on a branch|in the ivy|along the wall|under the leaves|"
-    "across the lane|on the chimney|in the tall grass|by the fence|above the trees|in the hedge|on the window sill|"
-    "behind the woodpile|in the ditch|near the haystack|among the thistles|on the weathercock|in the shade|"
-    "along the shore|on the doorstep|through the clover|in the gutter"
+HIGH_SPOTS = (
+    "over the roofs|on a branch|across the lane|on the chimney|above the trees|on the weathercock|over the fields|"
+    "high in the air|above the water|on the gatepost|over the haystacks|in the treetops|under the eaves"
+).split("|")
+SPOTS = LOW_SPOTS + HIGH_SPOTS
+MOODS = (
+    "hungry|lazy|nervous|clever|lonely|sleepy|curious|proud|stubborn|lame|young|ragged|noisy|shy|fat|thin|patient|"
+    "restless|solitary|friendly"
+).split("|")
+COLOURS = "scarlet crimson beige turquoise violet olive cream mustard lilac maroon navy silvery checked faded".split()
+GARMENTS = (
+    "cardigan jacket waistcoat pullover cape raincoat cloak tunic shirt sweater overall nightgown jersey poncho smock"
+).split()
+SHOES = "sandals slippers clogs stockings mittens suspenders buttons sleeves pockets laces patches ribbons".split()
+OPINIONS = (
+    "boring useful difficult wonderful dangerous silly important exciting expensive mysterious tiring charming "
+    "confusing overrated delightful necessary ridiculous beautiful frightening amusing complicated harmless"
+).split()
+RELATIVES = (
+    "uncle aunt cousin grandfather grandmother captain widow king queen duke pirate professor dancer soldier inventor "
+    "stranger singer judge clerk pedlar"
+).split()
+DEEDS = (
+    "crossed a desert|sung in the opera|climbed every tower|slept in a barrel|danced on one leg|lived on turnips|"
+    "tamed a wolf|sailed round the world|never paid a bill|spoken nine languages|collected teaspoons|"
+    "quarrelled with everybody|won a race|invented a washing machine|walked to the capital|kept a crocodile|"
+    "married twice|written long letters|lost a fortune|eaten forty pancakes|played the trombone|painted only clouds|"
+    "believed in ghosts|predicted the weather|laughed at nothing|grown a giant melon|cut hair for a living|"
+    "trained fleas|forgotten every name|drunk only milk|swum across the lake|slept until Thursday"
+).split("|")
+FESTIVALS = "fair|festival|auction|flea market|carnival|wedding|parade|bazaar|concert|picnic".split("|")
+DETAILS = (  # of a thing somebody has
+    "a present from an aunt|older than the church|worth a month of work|bought from a sailor|the last of its kind|"
+    "made by a great-grandfather|won in a lottery|with a crack on one side|with a name scratched into it|"
+    "a souvenir from the coast|the envy of the neighbours|found on a beach years ago|much too good for every day|"
+    "wrapped in yellow paper|light as a feather|heavier than it looked|with a smell of lavender|"
+    "a keepsake from school|the reward for a hard winter|with a tiny star on the back|not for sale at any price|"
+    "ugly but useful|a prize from a contest|brought from a distant town|kept in spite of everything"
 ).split("|")
 SKIES = (
     "The wind turned|The clouds parted|Rain began to fall|The sun came out|Thunder rolled|Snow lay on the roofs|"
@@ -183,12 +238,25 @@ SKIES = (
     "The smell of hay was everywhere|Somewhere a door slammed|The street was empty|Lanterns were lit"
 ).split("|")
 OPENERS = (
-    "Early the next morning,|A little later,|Without a word,|To everyone's surprise,|Before breakfast,|After a while,|"
-    "In the end,|All of a sudden,|As the clock struck four,|With a sigh,|That same day,|Just after sunrise,|"
-    "Towards evening,|As so often,|This time,|For once,|Not long after,|When the rain stopped,|Quietly,|At dusk,|"
-    "Strange to say,|As luck would have it,|By and by,|A week later,|Of course,|Meanwhile,|Once more,|Full of hope,|"
-    "Shortly before dinner,|With cold hands,|Half asleep,|To be honest,|On the third day,|Next,|From then on,|"
-    "Late that night,"
+    "Early the next morning,|A little later,|To everyone's surprise,|Before breakfast,|After a while,|"
+    "All of a sudden,|As the clock struck four,|With a sigh,|That same day,|Just after sunrise,|Towards evening,|"
+    "Not long after,|When the rain stopped,|Quietly,|At dusk,|As luck would have it,|By and by,|A week later,|"
+    "Meanwhile,|Full of hope,|Shortly before dinner,|On the third day,|Late that night,|When the bells had stopped,|"
+    "An hour later,|Around noon,|Without hurrying,|A few days later,|The next afternoon,|Just before midnight,|"
+    "After a short rest,|When nobody expected it,|As it grew dark,|Between two showers,|Soon,|One Sunday,"
+).split("|")
+TAILS = (  # at the end of a sentence
+    "while the bells rang|just before the rain|under a pale moon|as the lamps were lit|before the shops closed|"
+    "long before supper|while the neighbours watched|while the kettle whistled|at the last moment|in the pouring rain|"
+    "while the sun was setting|as the fog lifted|on the way home|in the afternoon light|between two thunderstorms|"
+    "before anyone else was up"
+).split("|")
+MANNERS = (
+    "quickly|quietly|happily|carefully|cheerfully|bravely|eagerly|gently|calmly|proudly|politely|silently|lazily|"
+    "nervously|patiently|solemnly|hastily|gladly|awkwardly|thoughtfully|stubbornly|clumsily|shyly|briskly|dreamily|"
+    "boldly|merrily|hopefully|seriously|anxiously|without haste|out of breath|wide awake|in high spirits|half asleep|"
+    "deep in thought|a little late|in a hurry|with a song in mind|as if in a dream|with muddy boots|with great care|"
+    "without another word"
 ).split("|")
 
 
@@ -225,7 +293,7 @@ def _people(seed: int = 7) -> dict[str, Person]:
             people[name] = Person(
                 name=name,
                 woman=name in women,
-                home=rng.choice(sorted(PLACES)),
+                home=rng.choice(HOMES),
                 trade=rng.choice(TRADES),
                 food=rng.choice(FOODS),
                 pet=rng.choice(PETS),

@@ -64,8 +64,9 @@ class Teller:
         """Let a have the thing."""
         self.say("has", a=a, t=t, look=self.choose.pick(lexicon.LOOKS))
 
-    def introduce(self, a: str, facts: int = 1) -> None:
-        """Begin with something true of a."""
+    def introduce(self, a: str) -> None:
+        """Begin with something true of a, or two things."""
+        facts = 1 + self.choose.chance(0.35)
         p = PEOPLE[a]
         kinds = ["lives", "trade", "likes", "pet"] + (["friends"] if p.friend in self.names else [])
         for _ in range(facts):
@@ -74,10 +75,11 @@ class Teller:
             slots |= {"pet": {"animal": p.pet}, "friends": {"b": p.friend}}
             self.say(kind, a=a, **slots[kind])
 
-    def filler(self, a: str, chance: float = 0.5) -> None:
+    def filler(self, a: str, chance: float = 0.6) -> None:
         """Perhaps something small that changes nothing."""
         if self.choose.chance(chance):
-            kind = self.choose.pick(("work", "wait", "sing", "eat", "smile", "scene"), (4, 2, 1, 1, 1, 3))
+            kinds = ("work", "wait", "sing", "eat", "smile", "scene", "wear", "opinion", "memory")
+            kind = self.choose.pick(kinds, (5, 3, 1, 1, 0.5, 4, 2, 3, 4))
             slots = {"scene": {}, "eat": {"a": a, "x": self.choose.pick(lexicon.FOODS)}}
             self.say(kind, **slots.get(kind, {"a": a}))
 
@@ -96,6 +98,8 @@ class Teller:
         place = self.world.at.get(b)
         if place is None:
             self.say("meet", a=a, b=b, p=self.world.at.get(a) or self.place(a))
+        elif self.world.at.get(a) and self.world.at.get(a) != place and self.choose.chance(0.5):
+            self.say("go", a=a, p=place)
         elif self.world.at.get(a) != place:
             self.say("come", a=a, b=b)
         elif self.choose.chance(0.3):
@@ -448,6 +452,8 @@ def runaway(w: Teller) -> Cast:
     w.feel(a)
     if w.choose.chance(0.5):
         b = w.friend_of(a)
+        if a not in w.world.at:
+            w.go(a, w.place(a, p))
         w.join(b, a)
         w.say("comfort", a=b, b=a)
         w.say("go_together", a=a, b=b, p=p)

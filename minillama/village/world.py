@@ -96,7 +96,22 @@ def _move_goods(world: World, a: str, g: str, n: int) -> None:
 
 
 @_rule(
-    "weather", "scene", "quiet_end", "smile", "wait", "thank", "work", "sing", "pet", "greet", "sleep", "eat", "talk"
+    "weather",
+    "scene",
+    "quiet_end",
+    "smile",
+    "wait",
+    "thank",
+    "work",
+    "sing",
+    "pet",
+    "greet",
+    "sleep",
+    "eat",
+    "talk",
+    "wear",
+    "opinion",
+    "memory",
 )
 def _no_effect(world, e):
     if e.get("b"):
@@ -269,6 +284,9 @@ def _break(world, e):
 def _fix(world, e):
     _require(e["t"] in world.broken, f"the {e['t']} is not broken")
     world.broken.discard(e["t"])
+    owner = world.owner.get(e["t"])
+    if owner and (owner == e["a"] or None is not world.at.get(owner) == world.at.get(e["a"])):
+        world.feels[owner] = "happy"
 
 
 @_rule("has", "make")

@@ -14,7 +14,7 @@ from minillama.village.world import RULES, Contradiction, Event, World
 
 SLOT = re.compile(r"\[(\w+)[^\]]*\]")
 FACTS = set("abtupngsx") | {"job", "animal"}
-STORIES = [tell(seed) for seed in range(250)]
+STORIES = [tell(seed) for seed in range(120)]
 
 
 def test_every_kind_of_event_has_a_rule_and_five_forms_that_name_all_its_slots():
@@ -36,7 +36,7 @@ def test_stories_are_read_back_event_by_event():
 def test_the_same_seed_gives_the_same_story_and_another_seed_another():
     assert tell(7) == STORIES[7]
     assert len({s.text for s in STORIES}) == len(STORIES)
-    assert {s.plot for s in STORIES} == set(PLOTS)
+    assert {tell(seed).plot for seed in range(300)} == set(PLOTS)
     assert 0.55 < sum(s.title is not None for s in STORIES) / len(STORIES) < 0.85
 
 
@@ -93,7 +93,7 @@ def test_swapping_the_place_of_a_find_is_always_noticed():
                 with pytest.raises(Contradiction, match="lies at"):
                     world.do(changed)
                 finds += 1
-    assert finds > 20
+    assert finds > 10
 
 
 def replace_slot(event, slot, value):
@@ -115,6 +115,6 @@ def test_every_form_of_every_kind_reads_back():
         if kind in ("has", "make", "want"):
             event = Event(kind, tuple(sorted((*event.slots, ("look", "red")))))
         for form in forms:
-            for seed in range(3):
+            for seed in range(2):
                 text = realise(event, form, Context(), looks, Chooser(seed))
                 assert [r.event for r in read(text)] == [event], text
