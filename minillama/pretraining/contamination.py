@@ -129,6 +129,6 @@ def subsets(share: np.ndarray, scores: Sequence[float]) -> list[Subset]:
 
 
 def shows_an_effect(four: Sequence[Subset]) -> bool:
-    """The paper's rule: all four z-scores beyond 2 in size, clean and not dirty below the mean, not clean and dirty above it."""
+    """The paper's rule: each z-score beyond 2; below the mean for clean and not dirty, above it for the others."""
     signs = {"clean": -1, "not clean": 1, "not dirty": -1, "dirty": 1}
     return all(signs[subset.name] * subset.z > 2 for subset in four)
