@@ -156,7 +156,7 @@ class Choice:
 
     @property
     def probabilities(self) -> list[float]:
-        """Softmax of the scores: what the model believes if one of the options is right."""
+        """What the model believes if one of the options is right, the softmax of the scores."""
         return torch.tensor(self.scores, dtype=torch.float64).softmax(0).tolist()
 
 

@@ -89,6 +89,7 @@ def test_two_words_by_hand():
     np.testing.assert_allclose(model.probabilities([0, 1]), after)
     np.testing.assert_allclose(model.bits([0, 1, 2]), [-math.log2(1.5 / 2 + 0.25 * single[1]), -math.log2(after[2])])
     np.testing.assert_allclose(model.probabilities([2]), single)  # nothing was ever seen after 2
+    np.testing.assert_allclose(model.bits([0, 1, 2, 1])[-1], -math.log2(single[1]))
 
 
 def test_runs_do_not_cross_documents():

@@ -105,6 +105,12 @@ def test_learning_rate_at_its_corners():
     assert {learning_rate(step, constant) for step in range(1, 101)} == {3e-4}
 
 
+def test_the_run_follows_the_schedule_from_step_one():
+    records = trainer().train(progress=False)
+    assert [record.step for record in records] == list(range(1, 21))
+    assert [record.lr for record in records] == [learning_rate(step, RECIPE) for step in range(1, 21)]
+
+
 def test_adamw_is_the_formula_and_only_matrices_decay():
     """Six steps against plain loops in float64; the tolerance is float64's rounding."""
     config = dataclasses.replace(RECIPE, peak_lr=0.05, weight_decay=0.3, betas=(0.8, 0.9), eps=1e-4)
