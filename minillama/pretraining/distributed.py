@@ -7,7 +7,7 @@ processes and cut into parts again. The mathematics is that of one process with 
 Does: process groups (nccl on GPUs, gloo on CPUs) from `torchrun`, sharding of a `Llama` block by block, the mean loss,
     checkpoints of model and optimiser that are resumed on more or fewer processes.
 Does not: tensor or pipeline parallelism; the schedule and the loop, which are `minillama.pretraining.trainer`'s;
-    PyTorch before 2.6, which has no public `fully_shard` (the rest of the library is content with 2.5).
+    PyTorch before 2.6, which has no public `fully_shard`.
 Source: Rajbhandari et al. 2020 (ZeRO stage 3); Zhao et al. 2023 (FSDP); the documentation of `torch.distributed`.
 """
 
