@@ -89,6 +89,10 @@ def _holds(world: World, a: str, t: str) -> None:
     _require(world.holder.get(t) == a, f"{a} does not have the {t}: {world.holder.get(t) or 'nobody'} has it")
 
 
+def _lies_there(world: World, e: Event) -> None:
+    _require(world.lies.get(e["t"]) == e["p"], f"the {e['t']} lies at {world.lies.get(e['t'])}, not {e['p']}")
+
+
 def _move_goods(world: World, a: str, g: str, n: int) -> None:
     have = world.count.get((a, g), 0)
     _require(have + n >= 0, f"{a} has {have} of {g} and cannot spare {-n}")
@@ -194,7 +198,7 @@ def _search(world, e):
 
 @_rule("find")
 def _find(world, e):
-    _require(world.lies.get(e["t"]) == e["p"], f"the {e['t']} lies at {world.lies.get(e['t'])}, not {e['p']}")
+    _lies_there(world, e)
     del world.lies[e["t"]]
     world.holder[e["t"]] = e["a"]
     world.at[e["a"]] = e["p"]
@@ -204,7 +208,7 @@ def _find(world, e):
 
 @_rule("see")
 def _see(world, e):
-    _require(world.lies.get(e["t"]) == e["p"], f"the {e['t']} lies at {world.lies.get(e['t'])}, not {e['p']}")
+    _lies_there(world, e)
     world.knows.add((e["a"], e["t"]))
 
 
@@ -212,20 +216,20 @@ def _see(world, e):
 def _tell(world, e):
     _together(world, e["a"], e["b"])
     _require((e["a"], e["t"]) in world.knows, f"{e['a']} does not know where the {e['t']} is")
-    _require(world.lies.get(e["t"]) == e["p"], f"the {e['t']} lies at {world.lies.get(e['t'])}, not {e['p']}")
+    _lies_there(world, e)
     world.knows.add((e["b"], e["t"]))
 
 
 @_rule("remember")
 def _remember(world, e):
     _require((e["a"], e["t"]) in world.knows, f"{e['a']} does not know where the {e['t']} is")
-    _require(world.lies.get(e["t"]) == e["p"], f"the {e['t']} lies at {world.lies.get(e['t'])}, not {e['p']}")
+    _lies_there(world, e)
 
 
 @_rule("ask")
 def _ask(world, e):
     _together(world, e["a"], e["b"])
-    _require(world.holder.get(e["t"]) == e["b"], f"{e['b']} does not have the {e['t']}")
+    _holds(world, e["b"], e["t"])
 
 
 @_rule("ask_where")
@@ -237,7 +241,7 @@ def _ask_where(world, e):
 @_rule("refuse")
 def _refuse(world, e):
     _together(world, e["a"], e["b"])
-    _require(world.holder.get(e["t"]) == e["a"], f"{e['a']} does not have the {e['t']}")
+    _holds(world, e["a"], e["t"])
 
 
 @_rule("give")
@@ -269,7 +273,7 @@ def _return(world, e):
 @_rule("steal")
 def _steal(world, e):
     _require(e["a"] != e["b"], f"{e['a']} cannot steal from {e['a']}")
-    _require(world.holder.get(e["t"]) == e["b"], f"{e['b']} does not have the {e['t']}")
+    _holds(world, e["b"], e["t"])
     world.holder[e["t"]] = e["a"]
 
 
