@@ -150,7 +150,14 @@ def _has_tail(kind: str, form: str) -> bool:
     return kind in TAILED and form.endswith("].") and '"' not in form and not form.startswith("It was")
 
 
-def realise(event: Event, form: str, context: Context, looks: dict[str, str], choose: Chooser) -> str:
+def realise(
+    event: Event,
+    form: str,
+    context: Context,
+    looks: dict[str, str],
+    choose: Chooser,
+    lists: dict[str, Sequence[str]] | None = None,
+) -> str:
     """Fill a form's slots.
 
     Args:
@@ -159,11 +166,13 @@ def realise(event: Event, form: str, context: Context, looks: dict[str, str], ch
         context: who was named last.
         looks: adjective of each thing.
         choose: decides what is free: pronoun or name, adjective or not, words that carry no fact.
+        lists: words for the free slots, if not all; then nothing is put before or after the form either.
 
     Returns:
         one or two sentences, capitalised.
     """
-    parts, position, by_pronoun, lists = [], 0, set(), WORD_LISTS
+    plain = lists is not None
+    parts, position, by_pronoun, lists = [], 0, set(), WORD_LISTS | (lists or {})
     for match in _SLOT.finditer(form):
         parts.append(form[position : match.start()])
         position = match.end()
@@ -201,6 +210,8 @@ def realise(event: Event, form: str, context: Context, looks: dict[str, str], ch
             parts.append(str(value))
     text = "".join(parts) + form[position:]
     text = re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)
+    if plain:
+        return text[0].upper() + text[1:]
     if _has_tail(event.kind, form) and choose.chance(0.35):
         tails = [*lexicon.TAILS, *(lexicon.MANNERS if event.kind in MANNERED else ())]
         tail = choose.pick(("while a [creature] [move] [spot]", *tails), (0.5 * len(tails), *[1] * len(tails)))
