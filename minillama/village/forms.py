@@ -51,7 +51,7 @@ FORMS: dict[str, list[str]] = {
         "On Sundays [a] always ate [x].",
         "For [x] [a] would have walked a mile.",
         "[a] never said no to [x].",
-        "When there was [x], [a] was the first at the table.",
+        "Whenever [a] smelled [x], [a.he] was the first at the table.",
         "[a] liked [x] best of all.",
     ],
     "friends": [
@@ -636,9 +636,9 @@ FORMS: dict[str, list[str]] = {
         "[a] gave [b] half of the [x].",
         '"Have some [x]," said [a] to [b].',
         "[a] filled a plate with [x] for [b].",
-        "There was enough [x] for [b] too, said [a].",
+        "[a] had enough [x] for [b] too.",
         "[a] and [b] sat down to a meal of [x].",
-        "[a] cut the [x] in two and gave [b] the bigger half.",
+        "[a] divided the [x] and gave [b] the bigger half.",
     ],
     "bring_food": [
         "[a] brought [b] some [x].",
@@ -707,13 +707,13 @@ FORMS: dict[str, list[str]] = {
         "[a] sighed and [task].",
     ],
     "wait": [
-        "[a] waited while a [creature] [move] [spot].",
-        "[a] sat still and watched a [creature] [spot].",
+        "[a] waited while a [mood] [creature] [move] [spot].",
+        "[a] sat still and watched a [mood] [creature] [spot].",
         "[a] counted the clouds.",
         "The hours went by, and [a] waited.",
         "[a] listened to the wind and thought of [topic].",
         "[a] stood at the window and thought of [topic].",
-        "[a] leaned on the wall while a [creature] [move] [spot].",
+        "[a] leaned on the wall while a [mood] [creature] [move] [spot].",
         "[a] yawned and thought about [topic] and [topic2].",
     ],
     "sing": [
@@ -732,7 +732,7 @@ FORMS: dict[str, list[str]] = {
         "For lunch [a] had [x].",
         "[a] stopped to eat some [x].",
         "[a] shared some [x] with a [mood] [creature].",
-        "There was some [x] left, and [a] ate it.",
+        "Nobody had touched the [x], so [a] ate some.",
     ],
     "wear": [
         "[a] wore a [colour] [garment].",
@@ -791,11 +791,11 @@ FORMS: dict[str, list[str]] = {
     "scene": [
         "A [creature] [move] [spot].",
         "[sky].",
-        "[sky], and a [creature] [move] [spot].",
-        "There was a [creature] [spot].",
-        "A [creature] and a [creature2] [move] [spot].",
+        "[sky], and a [mood] [creature] [move] [spot].",
+        "There was a [mood] [creature] [spot].",
+        "A [mood] [creature] and a [creature2] [move] [spot].",
         "A [mood] [creature] [move] [spot].",
-        "Far off a [creature] [move] [spot].",
+        "Far off a [mood] [creature] [move] [spot].",
         "Nobody saw the [mood] [creature] [spot].",
     ],
 }

@@ -142,12 +142,12 @@ TAILED = frozenset(
 
 
 MANNERED = frozenset(
-    "go go_together come search give return fix help share_food bring_food sing hide leave".split()
+    "go go_together come search give return fix help share_food bring_food sing hide leave work eat steal meet".split()
 )  # or with "quickly"
 
 
 def _has_tail(kind: str, form: str) -> bool:
-    return kind in TAILED and form.endswith("].") and '"' not in form and not form.startswith("It was")
+    return kind in TAILED and form.endswith("].") and '"' not in form and "t was" not in form
 
 
 def realise(
@@ -212,9 +212,9 @@ def realise(
     text = re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)
     if plain:
         return text[0].upper() + text[1:]
-    if _has_tail(event.kind, form) and choose.chance(0.35):
+    if _has_tail(event.kind, form) and choose.chance(0.45):
         tails = [*lexicon.TAILS, *(lexicon.MANNERS if event.kind in MANNERED else ())]
-        tail = choose.pick(("while a [creature] [move] [spot]", *tails), (0.5 * len(tails), *[1] * len(tails)))
+        tail = choose.pick(("while a [mood] [creature] [move] [spot]", *tails), (0.5 * len(tails), *[1] * len(tails)))
         if "[" in tail:
             tail = realise(Event("tail", ()), tail, context, looks, choose)
             tail = tail[0].lower() + tail[1:]
@@ -244,7 +244,9 @@ def _person(name, how, before, event, slot, context, by_pronoun, choose) -> str:
 
 _TAIL = "|".join(
     [
-        f"while an? (?:{'|'.join(lexicon.CREATURES)}) (?:{'|'.join(lexicon.MOVES)}) (?:{'|'.join(lexicon.SPOTS)})",
+        " ".join(
+            ("while an?", *(f"(?:{'|'.join(w)})" for w in (lexicon.MOODS, lexicon.CREATURES, lexicon.MOVES, lexicon.SPOTS)))
+        ),
         *lexicon.TAILS,
         *lexicon.MANNERS,
     ]

@@ -153,7 +153,11 @@ TASKS = (
     "studied an almanac|cracked walnuts|mopped the stairs|repaired a fishing line|copied a poem|brewed peppermint tea|"
     "planed a board|tuned the piano|boiled eggs|built a scarecrow|drew a portrait|bathed the twins|bottled vinegar|"
     "collected snails|whitewashed the wall|greased the axle|knocked the snow off the roof|darned socks|"
-    "measured the plank|pruned the roses|dried herbs|fetched the doctor|signed a petition|practised handwriting"
+    "measured the plank|pruned the roses|dried herbs|fetched the doctor|signed a petition|practised handwriting|"
+    "hammered a horseshoe|unpacked crates|numbered the pages|tied knots|sieved the flour|pickled cucumbers|"
+    "aired the mattress|glued a jug|rinsed the bottles|lifted the hatch|weighed the parcels|groomed the mare|"
+    "scraped the paint off a door|sketched the steeple|replaced a hinge|untangled the string|stirred the gravy|"
+    "caulked the hull|blew up a balloon|spelled long words|shelled the peas"
 ).split("|")
 TOPICS = (
     "the weather|the harvest|the price of corn|an old ghost|the new road|a wedding|the great flood|a distant cousin|"
@@ -161,7 +165,10 @@ TOPICS = (
     "the broken clock|a lost sheep|the sea|bad teeth|a circus|taxes|the choir|a shipwreck|the stars|"
     "a recipe|good manners|the fair|an election poster|a wolf|the mayor's moustache|loneliness|the railway|"
     "a lawsuit|foreign countries|the museum|an inheritance|buried gold|the earthquake|geography|a play|arithmetic|"
-    "the doctor's new carriage|money|Christmas|happiness|a missing chimney sweep|fashion|soap"
+    "the doctor's new carriage|money|Christmas|happiness|a missing chimney sweep|fashion|soap|"
+    "a hermit in the hills|superstition|the best cure for hiccups|an eclipse|the postman's whiskers|volcanoes|"
+    "handwriting|the rules of chess|a bankrupt count|thunder|perfume|a runaway coach|the old plague|dentistry|"
+    "whether fish sleep|a bishop's funeral|umbrellas|honesty|the new bandstand|a haunted windmill"
 ).split("|")
 SONGS = (
     "an old song|a lullaby|a march|a sea shanty|a love song|a hymn|a waltz|a silly rhyme|a round|a ballad|"
@@ -170,7 +177,9 @@ SONGS = (
 DREAMS = (
     "the sea|flying|a snowy mountain|a talking bear|an endless staircase|warm bread|a silver ship|the moon|a parade|"
     "an island|lost teeth|a locked door|a giant pumpkin|yellow butterflies|a desert|an orchestra|a glass palace|"
-    "dancing bears|a volcano|an exam|a feast|singing whales|a tunnel|a dragon with a cold"
+    "dancing bears|a volcano|an exam|a feast|singing whales|a tunnel|a dragon with a cold|"
+    "a thousand stairs|an enormous spoon|a wolf in slippers|a market on the moon|a river of ink|paper boats|"
+    "a lighthouse|being late for church|a mountain of laundry|two quarrelling kings|a door in a tree"
 ).split("|")
 BIRDS = (
     "crow swallow sparrow owl hawk heron stork magpie swan pigeon robin woodpecker bat butterfly bee dragonfly gull "
@@ -198,7 +207,7 @@ HIGH_SPOTS = (
 SPOTS = LOW_SPOTS + HIGH_SPOTS
 MOODS = (
     "hungry|lazy|nervous|clever|lonely|sleepy|curious|proud|stubborn|lame|young|ragged|noisy|shy|fat|thin|patient|"
-    "restless|solitary|friendly"
+    "restless|solitary|friendly|sulky|elegant|plump|fearless|absent-minded|dignified|greedy|playful|weary"
 ).split("|")
 COLOURS = "scarlet crimson beige turquoise violet olive cream mustard lilac maroon navy silvery checked faded".split()
 GARMENTS = (
@@ -219,7 +228,11 @@ DEEDS = (
     "quarrelled with everybody|won a race|invented a washing machine|walked to the capital|kept a crocodile|"
     "married twice|written long letters|lost a fortune|eaten forty pancakes|played the trombone|painted only clouds|"
     "believed in ghosts|predicted the weather|laughed at nothing|grown a giant melon|cut hair for a living|"
-    "trained fleas|forgotten every name|drunk only milk|swum across the lake|slept until Thursday"
+    "trained fleas|forgotten every name|drunk only milk|swum across the lake|slept until Thursday|"
+    "translated a cookbook|lost every bet|guarded a lighthouse|bred parrots|ridden an ostrich|refused a throne|"
+    "outlived four doctors|counted every star twice|carved chess pieces|smuggled tea|climbed a glacier|"
+    "taught geese to march|buried a treasure of buttons|won an argument with a bishop|sold lightning rods|"
+    "hypnotised a rooster|walked backwards for a bet"
 ).split("|")
 FESTIVALS = "fair|festival|auction|flea market|carnival|wedding|parade|bazaar|concert|picnic".split("|")
 DETAILS = (  # of a thing somebody has
@@ -228,14 +241,19 @@ DETAILS = (  # of a thing somebody has
     "a souvenir from the coast|the envy of the neighbours|found on a beach years ago|much too good for every day|"
     "wrapped in yellow paper|light as a feather|heavier than it looked|with a smell of lavender|"
     "a keepsake from school|the reward for a hard winter|with a tiny star on the back|not for sale at any price|"
-    "ugly but useful|a prize from a contest|brought from a distant town|kept in spite of everything"
+    "ugly but useful|a prize from a contest|brought from a distant town|kept in spite of everything|"
+    "repaired more than once|borrowed so long ago that nobody asked for it back|the only luxury in the house|"
+    "exchanged for a sack of wool|smuggled over the border|with a dent from the great storm|"
+    "a wedding present that came too late|warm to the touch"
 ).split("|")
 SKIES = (
     "The wind turned|The clouds parted|Rain began to fall|The sun came out|Thunder rolled|Snow lay on the roofs|"
     "Smoke rose from the chimneys|A bell rang far away|The leaves were falling|Fog crept over the fields|"
     "The moon was nearly full|Frost covered the windows|A rainbow stood over the hills|Dust hung in the air|"
     "The first star appeared|The ice began to melt|Hail drummed on the barrels|The shadows grew long|"
-    "The smell of hay was everywhere|Somewhere a door slammed|The street was empty|Lanterns were lit"
+    "The smell of hay was everywhere|Somewhere a door slammed|The street was empty|Lanterns were lit|"
+    "A breeze carried the scent of lilacs|The puddles mirrored the sky|Drizzle dampened the hay|Geese passed overhead|"
+    "Icicles glittered|The steeple vanished in haze|Church music drifted across|Swirling leaves filled the gutter"
 ).split("|")
 OPENERS = (
     "Early the next morning,|A little later,|To everyone's surprise,|Before breakfast,|After a while,|"

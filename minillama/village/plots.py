@@ -79,7 +79,7 @@ class Teller:
         """Perhaps something small that changes nothing."""
         if self.choose.chance(chance):
             kinds = ("work", "wait", "sing", "eat", "smile", "scene", "wear", "opinion", "memory")
-            kind = self.choose.pick(kinds, (5, 3, 1, 1, 0.5, 4, 2, 3, 4))
+            kind = self.choose.pick(kinds, (4, 3, 0.5, 1, 0.3, 6, 4, 3, 3))
             slots = {"scene": {}, "eat": {"a": a, "x": self.choose.pick(lexicon.FOODS)}}
             self.say(kind, **slots.get(kind, {"a": a}))
 
@@ -472,7 +472,7 @@ def illness(w: Teller) -> Cast:
     w.say("ill", a=a)
     w.filler(b, 0.3)
     w.say("bring_food", a=b, b=a, x=w.choose.pick((PEOPLE[a].food, w.choose.pick(lexicon.FOODS))))
-    w.say(w.choose.pick(("comfort", "help", "thank")), a=b, b=a)
+    w.say(w.choose.pick(("comfort", "help", "talk")), a=b, b=a)
     if w.choose.chance(0.8):
         w.say("well_again", a=a)
         w.say("thank", a=a, b=b)

@@ -53,7 +53,12 @@ def tell(seed: int, split: str = "train", names: tuple[str, ...] = lexicon.COMMO
         seed: the same seed gives the same story.
         split: "train" uses no held-out pair and no held-out name; "test" draws freely.
         names: whom stories are about.
+
+    Raises:
+        ValueError: if the split is unknown.
     """
+    if split not in ("train", "test"):
+        raise ValueError(f"split must be 'train' or 'test', got {split!r}")
     choose = Chooser(seed)
     allowed = (lambda x, y: not held_out(x, y)) if split == "train" else (lambda x, y: True)
     if split == "train":
