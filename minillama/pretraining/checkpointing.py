@@ -34,6 +34,14 @@ def checkpoints(folder: str | Path) -> list[Path]:
     return sorted(path for path in Path(folder).glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name))
 
 
+def last_checkpoint(folder: str | Path) -> Path:
+    """The newest complete checkpoint; `CheckpointError` if there is none."""
+    found = checkpoints(folder)
+    if not found:
+        raise CheckpointError(f"{folder}: no checkpoint in it; start the run with Trainer(..., folder=...)")
+    return found[-1]
+
+
 def save_checkpoint(
     folder: str | Path, step: int, model: Llama, optimizer: torch.optim.Optimizer, state: dict[str, Any]
 ) -> Path:
@@ -64,10 +72,15 @@ def save_checkpoint(
         _force_to_disk(path)
     os.replace(temporary, final)
     _force_to_disk(folder)
+    drop_old(folder)
+    return final
+
+
+def drop_old(folder: Path) -> None:
+    """Delete all checkpoints but the newest `KEEP`, and what an interrupted save or deletion left."""
     for old in checkpoints(folder)[:-KEEP]:
         os.replace(old, folder / f".{old.name}.tmp")  # a half-deleted folder must not look like a checkpoint
     _sweep(folder)
-    return final
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
@@ -80,6 +93,8 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 
 def read_model(checkpoint: Path, device: str | torch.device = "cpu") -> Llama:
     """The model of a checkpoint, in memory of its own."""
+    if (checkpoint / "state.json").exists() and not (checkpoint / "model.safetensors").exists():
+        raise CheckpointError(f"{checkpoint}: was written by several processes; go on with DistributedTrainer.resume")
     mapped = load_safetensors(checkpoint / "model.safetensors")
     # copies in torch's own memory: mapped numbers lie at other addresses, where sums may round differently
     weights = {name: weight.to(device, copy=True) for name, weight in mapped.state_dict().items()}

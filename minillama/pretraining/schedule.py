@@ -24,7 +24,7 @@ class TrainConfig:
 
     Args:
         steps: updates of the weights; the schedule ends there.
-        batch_size: sequences per batch.
+        batch_size: sequences per batch, over all processes.
         context: tokens that the model sees of each.
         peak_lr: highest learning rate; the paper's is 3e-4 for 7B and 13B, a small model wants ten times as much.
         warmup_steps: updates until the rate is at its peak; the paper's 2,000 are 0.4 % of its run.

@@ -6,7 +6,8 @@ happened, and refuses to go on once the loss is no number.
 
 Does: AdamW with warm-up and cosine, clipping, gradient accumulation, bfloat16 autocast, `torch.compile`, checkpoints
     with exact resume: on the same machine and thread count the weights come out equal to the last bit.
-Does not: several processes; `minillama.pretraining.distributed` does.
+Does not: several processes. What they do in another way stands in methods of its own (`mean`, `_clip`, `_write`,
+    `_blank`, `_restore`), which `minillama.pretraining.distributed` overrides.
 Source: Touvron et al. 2023b, section 2.2, for the recipe; MFU as in Chowdhery et al. 2022, appendix B.
 """
 
@@ -19,15 +20,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from minillama.model.checkpoints import CheckpointError
 from minillama.model.transformer import Llama
-from minillama.pretraining.checkpointing import checkpoints, read_model, read_state, restore_training, save_checkpoint
+from minillama.pretraining.checkpointing import (
+    checkpoints,
+    last_checkpoint,
+    read_model,
+    read_state,
+    restore_training,
+    save_checkpoint,
+)
 from minillama.pretraining.schedule import DTYPES, TrainConfig, learning_rate, make_optimizer
 from minillama.pretraining.shards import Batches
 
@@ -86,15 +94,19 @@ class Trainer:
         on_eval: called with the trainer every `config.eval_every` steps, without gradients, and with random numbers
             of its own, so that a look at the model never changes the run.
         device: where the model is moved to.
-        peak_flops: what the machine can do at best (`matmul_peak`); the progress bar then shows the share in use, MFU.
+        peak_flops: what a process's device can do at best (`matmul_peak`); the progress bar then shows the share in
+            use, MFU.
 
     Attributes:
         step: updates done.
         tokens: tokens trained on.
+        rank, processes: number of this process, and how many train together.
 
     Raises:
         ValueError: if the batches are not those of the recipe, or the folder already holds a run.
     """
+
+    rank, processes = 0, 1
 
     def __init__(
         self,
@@ -107,10 +119,16 @@ class Trainer:
         device: str | torch.device = "cpu",
         peak_flops: float | None = None,
     ):
-        if (batches.batch_size, batches.context) != (config.batch_size, config.context):
+        sequences = batches.batch_size * batches.world_size
+        if (sequences, batches.context) != (config.batch_size, config.context):
             raise ValueError(
-                f"the batches have {batches.batch_size} sequences of {batches.context} tokens, the config says "
+                f"the batches have {sequences} sequences of {batches.context} tokens, the config says "
                 f"{config.batch_size} of {config.context}; make both with the same numbers"
+            )
+        if (batches.rank, batches.world_size) != (self.rank, self.processes):
+            raise ValueError(
+                f"the batches are part {batches.rank} of {batches.world_size}, this process is number {self.rank} of "
+                f"{self.processes}; several processes need a DistributedTrainer and each its own part"
             )
         if folder is not None and checkpoints(folder):
             raise ValueError(f"{folder} already holds a run: go on with Trainer.resume, or choose another folder")
@@ -146,14 +164,11 @@ class Trainer:
             CheckpointError: if there is no checkpoint, or the last one is damaged.
             ValueError: if the batches are not those of the run.
         """
-        found = checkpoints(folder)
-        if not found:
-            raise CheckpointError(f"{folder}: no checkpoint in it; start the run with Trainer(..., folder=...)")
-        state = read_state(found[-1])
-        config = TrainConfig(**state["config"])
-        model = read_model(found[-1], device)
-        trainer = cls(model, batches, config, None, on_step, on_eval, device, peak_flops)
-        restore_training(found[-1], model, trainer.optimizer)
+        last = last_checkpoint(folder)
+        state = read_state(last)
+        model, config = cls._blank(last, state), TrainConfig(**state["config"])
+        trainer = cls(model, batches, config, None, on_step, on_eval, device=device, peak_flops=peak_flops)
+        trainer._restore(last)
         batches.load_state_dict(state["batches"])
         trainer.folder, trainer.step, trainer.tokens = Path(folder), state["step"], state["tokens"]
         return trainer
@@ -180,10 +195,10 @@ class Trainer:
         records: list[StepRecord] = []
         self._stopping = False
         self.model.train()
-        bar = tqdm(total=last, initial=self.step, unit="step", disable=not progress)
+        bar = tqdm(total=last, initial=self.step, unit="step", disable=not progress or self.rank > 0)
         with bar, stop_on_interrupt(self.stop):
             recent: deque[float] = deque(maxlen=20)
-            while self.step < last and not self._stopping:
+            while self.step < last and not self.mean(self._stopping):  # whoever is asked to stop stops all
                 record = self._update()
                 records.append(record)
                 recent.append(record.seconds)
@@ -197,7 +212,7 @@ class Trainer:
                     self.save()
             self.save()
         self.model.eval()
-        if self._stopping and progress:
+        if self.step < last and progress and self.rank == 0:
             kept = f"saved in {self.folder}" if self.folder else "not saved, for the run has no folder"
             tqdm.write(f"Stopped after step {self.step} of {config.steps}; {kept}.")
         return records
@@ -211,7 +226,11 @@ class Trainer:
         if self.folder is None:
             return None
         state = {"tokens": self.tokens, "config": asdict(self.config), "batches": self.batches.state_dict()}
-        return save_checkpoint(self.folder, self.step, self.model, self.optimizer, state)
+        return self._write(state)
+
+    def mean(self, value: float) -> float:
+        """The mean of a number over all processes, each of which must call this; here there is one."""
+        return value
 
     @property
     def tokens_per_step(self) -> int:
@@ -231,7 +250,7 @@ class Trainer:
                 part = next_token_loss(self._forward, tokens) / config.accumulate
             part.backward()  # adds to the gradients of the parts before
             loss += part.item()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip).item()
+        loss, norm = self.mean(loss), self._clip()
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self.optimizer.zero_grad()
             raise DivergenceError(self._diagnosis(loss, norm, rate))
@@ -241,9 +260,25 @@ class Trainer:
         self.tokens += self.tokens_per_step
         return StepRecord(self.step, loss, rate, norm, self.tokens, time.perf_counter() - started)
 
+    def _clip(self) -> float:
+        """Cut the gradient's norm to the limit; returns the norm before."""
+        return nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip).item()
+
+    def _write(self, state: dict[str, Any]) -> Path | None:
+        return save_checkpoint(self.folder, self.step, self.model, self.optimizer, state)
+
+    @staticmethod
+    def _blank(checkpoint: Path, state: dict[str, Any]) -> Llama:
+        """The model to make a trainer of, which then gets what else is in the checkpoint by `_restore`."""
+        return read_model(checkpoint)
+
+    def _restore(self, checkpoint: Path) -> None:
+        restore_training(checkpoint, self.model, self.optimizer)
+
     def _evaluate(self) -> None:
         self.model.eval()
-        with torch.random.fork_rng(), torch.no_grad():
+        devices = [torch.cuda.current_device()] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), torch.no_grad():
             self.on_eval(self)
         self.model.train()
 
@@ -252,7 +287,7 @@ class Trainer:
         status = f"loss {record.loss:.3f}, {speed:,.0f} tokens/s"
         if self.peak_flops:
             flops = self.model.config.flops_per_token(self.config.context, training=True)
-            status += f", MFU {speed * flops / self.peak_flops:.0%}"
+            status += f", MFU {speed * flops / (self.peak_flops * self.processes):.0%}"
         return status
 
     def _diagnosis(self, loss: float, norm: float, rate: float) -> str:

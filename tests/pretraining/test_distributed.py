@@ -10,10 +10,12 @@ the seventh digit, and Adam carries that on from step to step; 1e-5 of the loss 
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,9 @@ import torch.nn.functional as F
 from minillama.model.checkpoints import CheckpointError
 from minillama.model.config import PRESETS
 from minillama.model.transformer import Llama
+from minillama.pretraining.checkpointing import checkpoints
 from minillama.pretraining.distributed import (
+    DistributedTrainer,
     clip_gradients,
     gather,
     load_distributed,
@@ -34,12 +38,16 @@ from minillama.pretraining.distributed import (
     setup,
     shard,
     teardown,
+    whole_model,
 )
 from minillama.pretraining.shards import Batches
+from minillama.pretraining.trainer import StepRecord, TrainConfig, Trainer
 
 CONFIG = PRESETS["nano"]
 STEPS, MIDDLE, TOGETHER, CONTEXT = 4, 2, 4, 32  # TOGETHER sequences per step over all processes
 TOLERANCE = 1e-5
+RECIPE = TrainConfig(6, TOGETHER, CONTEXT, peak_lr=3e-3, warmup_steps=2, accumulate=2, eval_every=2)
+STOP = 3
 ROW = (np.cumsum(np.random.default_rng(0).integers(0, 5, 6000)) % CONFIG.vocab_size).astype(np.int64)
 
 
@@ -83,6 +91,10 @@ def resume(checkpoint: Path, model: Llama, batches: Batches) -> list[tuple[float
     return train(model, optimizer, batches, range(state["step"] + 1, STEPS + 1))
 
 
+def numbers(records: list[StepRecord]) -> list[tuple[float, float]]:
+    return [(record.loss, record.grad_norm) for record in records]
+
+
 # --- what each of the two processes does ----------------------------------------------------------------------------
 
 
@@ -116,6 +128,26 @@ def work(rank: int, port: int, folder: Path) -> None:
     narrow = shard(Llama(CONFIG, seed=0), mesh, torch.bfloat16)
     seen["bfloat16"] = train(narrow, make_optimizer(narrow), make_batches(rank, size), range(1, 2))
     seen["dtypes"] = sorted({str(p.dtype) for p in narrow.parameters()})
+
+    looks = []
+    trainer = DistributedTrainer(
+        Llama(CONFIG, seed=0),
+        make_batches(rank, size),
+        RECIPE,
+        folder / "trainer-of-two",
+        lambda record: trainer.stop() if (record.step, rank) == (STOP, 1) else None,  # only one of the two is asked
+        lambda trainer: looks.append((trainer.step, trainer.mean(rank))),
+        device=mesh,
+    )
+    seen["trainer"] = numbers(trainer.train(progress=True))
+    trainer = DistributedTrainer.resume(folder / "trainer-of-two", make_batches(rank, size), device=mesh)
+    seen["trainer, two on two"] = numbers(trainer.train(progress=False))
+    seen["looks"] = looks
+    if (whole := whole_model(trainer.model)) is not None:
+        seen["logits"] = whole(torch.arange(9)[None]).flatten().tolist()
+    trainer = DistributedTrainer.resume(folder / "trainer-of-one", make_batches(rank, size), device=mesh)
+    seen["trainer, one on two"] = numbers(trainer.train(progress=False))
+
     (folder / f"seen-{rank}.json").write_text(json.dumps(seen))
     teardown()
 
@@ -133,7 +165,16 @@ def alone(tmp_path_factory) -> tuple[Path, list[tuple[float, float]], Llama]:
 
 
 @pytest.fixture(scope="module")
-def two(alone) -> list[dict]:
+def trained_alone(alone) -> Trainer:
+    """A whole run of one `Trainer`; another one has stopped in the middle of it."""
+    Trainer(Llama(CONFIG, seed=0), make_batches(), RECIPE, alone[0] / "trainer-of-one").train(STOP, progress=False)
+    trainer = Trainer(Llama(CONFIG, seed=0), make_batches(), RECIPE)
+    trainer.records = trainer.train(progress=False)
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def two(alone, trained_alone) -> list[dict]:
     """What the two processes saw."""
     folder = alone[0]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -141,7 +182,14 @@ def two(alone) -> list[dict]:
         [sys.executable, __file__, folder], env=environment, capture_output=True, text=True, timeout=300
     )
     assert run.returncode == 0, run.stderr[-3000:]
-    return [json.loads((folder / f"seen-{rank}.json").read_text()) for rank in range(2)]
+    seen = [json.loads((folder / f"seen-{rank}.json").read_text()) for rank in range(2)]
+    return [{**s, "printed": run.stdout + run.stderr} for s in seen]
+
+
+@pytest.fixture
+def group_of_one():
+    yield setup("cpu")
+    teardown()
 
 
 def test_the_losses_are_those_of_one_process(alone, two):
@@ -231,6 +279,48 @@ def test_only_complete_checkpoints_have_their_name(alone, tmp_path, monkeypatch)
     assert load_distributed(written, model) == {"note": "again", "step": 1}
     assert save_distributed(tmp_path, 1, model, optimizer, {"note": "other"}) == written
     assert load_distributed(written, model)["note"] == "again"
+
+
+# --- the trainer ----------------------------------------------------------------------------------------------------
+
+
+def test_a_trainer_of_two_is_a_trainer_of_one(trained_alone, two):
+    for seen in two:
+        assert len(seen["trainer"]) == STOP  # both stopped, though one was asked
+        together = seen["trainer"] + seen["trainer, two on two"]
+        np.testing.assert_allclose(together, numbers(trained_alone.records), rtol=TOLERANCE)
+        assert seen["looks"] == [[2, 0.5]]
+    logits = trained_alone.model(torch.arange(9)[None]).flatten()
+    torch.testing.assert_close(torch.tensor(two[0]["logits"]), logits, rtol=0, atol=1e-4)
+    assert "logits" not in two[1]
+
+
+def test_a_trainer_of_two_speaks_with_one_voice(alone, two):
+    assert two[0]["printed"].count(f"Stopped after step {STOP} of {RECIPE.steps}; saved in {alone[0]}") == 1
+
+
+def test_a_trainer_of_two_goes_on_where_one_stopped(trained_alone, two):
+    np.testing.assert_allclose(two[0]["trainer, one on two"], numbers(trained_alone.records)[STOP:], rtol=TOLERANCE)
+
+
+def test_a_trainer_of_one_goes_on_where_two_stopped(alone, trained_alone, two, group_of_one, tmp_path):
+    folder = alone[0] / "trainer-of-two"
+    assert [path.name for path in checkpoints(folder)] == [f"step-{n:08d}" for n in (STOP, RECIPE.steps)]
+    shutil.copytree(checkpoints(folder)[0], tmp_path / checkpoints(folder)[0].name)
+    with pytest.raises(CheckpointError, match="written by several processes; go on with DistributedTrainer.resume"):
+        Trainer.resume(tmp_path, make_batches())
+    trainer = DistributedTrainer.resume(tmp_path, make_batches(), device=group_of_one)
+    np.testing.assert_allclose(
+        numbers(trainer.train(progress=False)), numbers(trained_alone.records)[STOP:], rtol=TOLERANCE
+    )
+
+
+def test_each_process_must_have_its_own_part(group_of_one, tmp_path):
+    for make in (Trainer, partial(DistributedTrainer, device=group_of_one)):
+        with pytest.raises(ValueError, match="the batches are part 1 of 2, this process is number 0 of 1"):
+            make(Llama(CONFIG), make_batches(1, 2), RECIPE)
+    trainer = DistributedTrainer(Llama(CONFIG), make_batches(), RECIPE, tmp_path, device=group_of_one)
+    assert trainer.save() is None and not checkpoints(tmp_path)  # Adam has nothing to keep before the first update
 
 
 if __name__ == "__main__":
