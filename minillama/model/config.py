@@ -181,8 +181,10 @@ PRESETS: dict[str, ModelConfig] = {
     # sizes that run on a laptop; the stories shapes are those of the llama2.c project, which shares one table between
     # embedding and head and so counts 15M and 110M; untied, as here, they have 24.4M and 134.1M
     "nano": ModelConfig(dim=64, n_layers=2, n_heads=4, n_kv_heads=2, vocab_size=512, multiple_of=32, max_seq_len=256),
+    # the book's own models: one that learns to write in two minutes of one core, where many steps count for more than
+    # size, and the base model of chapters 9 to 21
     "village-small": ModelConfig(
-        dim=128, n_layers=2, n_heads=4, n_kv_heads=2, vocab_size=2048, multiple_of=32, max_seq_len=512
+        dim=64, n_layers=2, n_heads=4, n_kv_heads=2, vocab_size=2048, multiple_of=32, max_seq_len=512
     ),
     "village": ModelConfig(
         dim=128, n_layers=4, n_heads=4, n_kv_heads=2, vocab_size=2048, multiple_of=32, max_seq_len=512
