@@ -1,9 +1,10 @@
 """The command line of minillama.
 
 `minillama doctor` looks at this machine and says what a reader would miss: a package that is absent or too old, a data
-file that is not there or not the one the book was made with.
+file that is not there or not the one the book was made with. `minillama pretrain` trains a model from a corpus, in one
+process or, under `torchrun`, in several.
 
-Does: exit status 0 if the book's code can run, 1 if not.
+Does: exit status 0 if all is well, 1 if not, 130 after a second Ctrl-C.
 Does not: install or repair anything.
 """
 
@@ -15,8 +16,17 @@ import os
 import platform
 import re
 import sys
+from dataclasses import asdict
+from typing import Any
 
 from minillama import __version__, data_path
+
+PRETRAIN_EXAMPLES = """examples:
+  minillama pretrain --out runs/village --sample "Mara"
+  minillama pretrain --out runs/mine --data texts/ --preset stories-15m --vocab-size 4096 --lr 1e-3 --steps 5000
+  minillama pretrain --out runs/mine --resume
+  torchrun --nproc-per-node 2 -m minillama pretrain --out runs/village --resume
+"""
 
 
 def version_numbers(text: str) -> tuple[int, ...]:
@@ -77,6 +87,75 @@ def doctor() -> int:
     return 1
 
 
+def add_pretrain_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `minillama pretrain`, which are the fields of `Recipe` and the arguments of `pretrain`."""
+    from minillama.pretraining.recipe import Recipe  # only now: torch is slow to import, and doctor must do without
+
+    def option(group: argparse._ArgumentGroup, name: str, help: str, kind: type = int) -> None:
+        default = getattr(Recipe, name, None)
+        metavar = {str: "TEXT", int: "N", float: "X"}[kind]
+        told = "" if default in (None, "") else f" (default: {default})"
+        group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=help + told)
+
+    run = parser.add_argument_group("the run")
+    run.add_argument("--out", required=True, metavar="FOLDER", help="where everything goes")
+    run.add_argument("--resume", action="store_true", help="go on with the run in --out, on any number of processes")
+    option(run, "device", "cpu, cuda or mps (default: the GPU if there is one)", str)
+    option(run, "until", "stop after this step; --resume goes on")
+    option(run, "shards", "folder for token shards that several runs share (default: in --out)", str)
+    data = parser.add_argument_group("text")
+    option(
+        data,
+        "data",
+        "village, tinystories (2.2 GB), tinystories-small (22.5 MB), or a text file or folder",
+        str,
+    )
+    option(data, "documents", "number of the village's stories")
+    option(data, "tokenizer", "a tokenizer.model, or train", str)
+    option(data, "vocab_size", "pieces of a tokenizer that is trained (default: the preset's)")
+    model = parser.add_argument_group("model")
+    option(model, "preset", "shape of the model; an unknown one lists all", str)
+    for name in ("dim", "layers", "heads", "kv_heads"):
+        option(model, name, "another number than the preset's")
+    training = parser.add_argument_group("training")
+    option(training, "steps", "updates of the weights")
+    option(training, "batch_size", "sequences per batch, over all processes")
+    option(training, "context", "tokens per sequence")
+    option(training, "accumulate", "batches per update")
+    option(training, "lr", "highest learning rate", float)
+    option(training, "warmup", "updates until it is reached (default: a tenth of the steps)")
+    option(training, "dtype", "float32, or bfloat16 where the hardware has it", str)
+    training.add_argument("--compile", action="store_true", help="use torch.compile; needs a C++ compiler")
+    option(training, "seed", "of the first weights and of the order of the data")
+    option(training, "save_every", "steps between checkpoints (default: a tenth of the steps)")
+    option(training, "eval_every", "steps between looks at held-out text (default: a tenth of the steps)")
+    option(training, "sample", "beginning of the text that the model continues at every look", str)
+
+
+def pretrain(options: dict[str, Any]) -> int:
+    """Run or go on with a run; return the exit status. Options that were not given are not in the dict."""
+    from minillama.pretraining.pretrain import pretrain, read_recipe
+    from minillama.pretraining.recipe import Recipe
+    from minillama.pretraining.trainer import DivergenceError
+
+    out, resume = options.pop("out"), options.pop("resume", False)
+    here = {name: options.pop(name) for name in ("device", "until", "shards") if name in options}
+    try:
+        recipe = None if resume else Recipe(**options)
+        if resume:
+            started = asdict(read_recipe(out))
+            for name, value in options.items():
+                if value != started[name]:
+                    raise ValueError(f"the run in {out} has {name} {started[name]!r}, got {value!r}; it cannot change")
+        pretrain(out, recipe, **here)
+    except (ValueError, OSError, DivergenceError) as error:
+        print(f"minillama pretrain: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command.
 
@@ -86,12 +165,22 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status, 0 for success.
     """
+    words = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="minillama", description="Llama 2 from scratch: the library of the book.")
     parser.add_argument("--version", action="version", version=f"minillama {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     commands.add_parser("doctor", help="check packages and data, and say what is missing")
-    parser.parse_args(arguments)
-    return doctor()
+    training = commands.add_parser(
+        "pretrain",
+        help="train a model from a corpus",
+        argument_default=argparse.SUPPRESS,
+        epilog=PRETRAIN_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if "pretrain" in words:
+        add_pretrain_options(training)
+    options = vars(parser.parse_args(words))
+    return {"doctor": doctor, "pretrain": lambda: pretrain(options)}[options.pop("command")]()
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ block's weights are gathered just before they are used and dropped right after; 
 processes and cut into parts again. The mathematics is that of one process with a batch P times as large.
 
 Does: process groups (nccl on GPUs, gloo on CPUs) from `torchrun`, sharding of a `Llama` block by block, the mean loss,
-    checkpoints of model and optimiser that are resumed on more or fewer processes, and the `Trainer` over all that.
-Does not: tensor or pipeline parallelism; one exchange for several accumulated batches; PyTorch before 2.6, which has
-    no public `fully_shard`.
+    checkpoints of model and optimiser that are resumed on more or fewer processes.
+Does not: tensor or pipeline parallelism; the loop, which is `minillama.pretraining.distributed_trainer`'s; PyTorch
+    before 2.6, which has no public `fully_shard`.
 Source: Rajbhandari et al. 2020 (ZeRO stage 3); Zhao et al. 2023 (FSDP); the documentation of `torch.distributed`.
 """
 
@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,8 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from minillama.model.assembly import skeleton
 from minillama.model.checkpoints import CheckpointError
-from minillama.model.config import ModelConfig
 from minillama.model.transformer import Llama
-from minillama.pretraining.checkpointing import drop_old, read_model, restore_training
-from minillama.pretraining.schedule import DTYPES, TrainConfig, make_optimizer
-from minillama.pretraining.shards import Batches
-from minillama.pretraining.trainer import StepRecord, Trainer
+from minillama.pretraining.checkpointing import drop_old
 
 
 def setup(device: str | None = None) -> DeviceMesh:
@@ -207,77 +204,6 @@ def load_distributed(
     return state
 
 
-def load_whole(checkpoint: str | Path, model: Llama, optimizer: torch.optim.Optimizer, config: TrainConfig) -> None:
-    """Fill a sharded model and its optimiser from a checkpoint of a single `Trainer`, and set the random numbers.
-
-    Every process reads all of it and keeps its part, so each needs the memory of the one that wrote it for a moment.
-    """
-    whole = read_model(Path(checkpoint))
-    averages = make_optimizer(whole, config)
-    restore_training(Path(checkpoint), whole, averages)
-    weights, averages = get_state_dict(whole, averages)
-    options = StateDictOptions(full_state_dict=True)
-    set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=averages, options=options)
-
-
-def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint was written by a single `Trainer`, not in parts."""
-    return (checkpoint / "model.safetensors").exists()
-
-
-class DistributedTrainer(Trainer):
-    """A `Trainer` on all processes of a mesh: every process makes one, with its own part of the batches.
-
-    The model is cut over the processes, and what `TrainConfig` says is said of all of them together, so that a run
-    goes on with more or fewer processes as it would have gone on. In a bfloat16 run the gathered weights and the
-    stream between blocks are bfloat16 too, which halves the traffic; a single process keeps those in float32.
-
-    Args:
-        model: the same on every process.
-        batches: with the mesh's rank and size; `batch_size` is this process's share of `config.batch_size`.
-        config, folder, on_step, on_eval, peak_flops: as in `Trainer`; both functions are called on every process.
-        device: the mesh, from `setup`.
-    """
-
-    def __init__(
-        self,
-        model: Llama,
-        batches: Batches,
-        config: TrainConfig,
-        folder: str | Path | None = None,
-        on_step: Callable[[StepRecord], None] | None = None,
-        on_eval: Callable[[Trainer], None] | None = None,
-        *,
-        device: DeviceMesh,
-        peak_flops: float | None = None,
-    ):
-        self.rank, self.processes = device.get_local_rank(), device.size()
-        shard(model, device, DTYPES[config.dtype])
-        super().__init__(model, batches, config, folder, on_step, on_eval, device.device_type, peak_flops)
-
-    def mean(self, value: float) -> float:
-        """The mean of a number over all processes, each of which must call this."""
-        return mean_over_processes(torch.tensor(value, dtype=torch.float64, device=self.device))
-
-    def _clip(self) -> float:
-        return clip_gradients(self.model, self.config.clip)
-
-    def _write(self, state: dict[str, Any]) -> Path | None:
-        if not self.step:
-            return None  # there is nothing yet that a new start would not give
-        return save_distributed(self.folder, self.step, self.model, self.optimizer, state)
-
-    @staticmethod
-    def _blank(checkpoint: Path, state: dict[str, Any]) -> Llama:
-        return read_model(checkpoint) if is_whole(checkpoint) else skeleton(ModelConfig(**state["model"]))
-
-    def _restore(self, checkpoint: Path) -> None:
-        if is_whole(checkpoint):
-            load_whole(checkpoint, self.model, self.optimizer, self.config)
-        else:
-            load_distributed(checkpoint, self.model, self.optimizer)
-
-
 def whole_model(model: Llama) -> Llama | None:
     """A copy in one piece, on the CPU of process 0; None on the others. Every process must call it."""
     weights = gather(model)
@@ -286,6 +212,26 @@ def whole_model(model: Llama) -> Llama | None:
     whole = skeleton(model.config)
     whole.load_state_dict(weights, assign=True)
     return whole.eval()
+
+
+def by_first(work: Callable[[], None]) -> None:
+    """Let process 0 do something, such as writing files, while the others wait for a day at most.
+
+    If it fails there, the error is raised there, and the others end quietly with exit status 1.
+    """
+    if not dist.is_initialized():
+        return work()
+    group = dist.new_group(backend="gloo", timeout=timedelta(days=1))  # a barrier of nccl gives up after minutes
+    failed = torch.zeros(1)
+    try:
+        if _first():
+            failed += 1
+            work()
+            failed -= 1
+    finally:
+        dist.broadcast(failed, 0, group)
+    if failed:
+        raise SystemExit(1)
 
 
 def _first() -> bool:

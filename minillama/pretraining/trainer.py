@@ -7,7 +7,7 @@ happened, and refuses to go on once the loss is no number.
 Does: AdamW with warm-up and cosine, clipping, gradient accumulation, bfloat16 autocast, `torch.compile`, checkpoints
     with exact resume: on the same machine and thread count the weights come out equal to the last bit.
 Does not: several processes. What they do in another way stands in methods of its own (`mean`, `_clip`, `_write`,
-    `_blank`, `_restore`), which `minillama.pretraining.distributed` overrides.
+    `_blank`, `_restore`), which `minillama.pretraining.distributed_trainer` overrides.
 Source: Touvron et al. 2023b, section 2.2, for the recipe; MFU as in Chowdhery et al. 2022, appendix B.
 """
 

@@ -29,7 +29,6 @@ from minillama.model.config import PRESETS
 from minillama.model.transformer import Llama
 from minillama.pretraining.checkpointing import checkpoints
 from minillama.pretraining.distributed import (
-    DistributedTrainer,
     clip_gradients,
     gather,
     load_distributed,
@@ -40,6 +39,7 @@ from minillama.pretraining.distributed import (
     teardown,
     whole_model,
 )
+from minillama.pretraining.distributed_trainer import DistributedTrainer
 from minillama.pretraining.shards import Batches
 from minillama.pretraining.trainer import StepRecord, TrainConfig, Trainer
 

@@ -1,0 +1,167 @@
+"""`minillama pretrain` from the shell: one process and two, resumed in any order, and errors that say what to do.
+
+Tolerance between one process and two: see tests/pretraining/test_distributed.py.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from minillama import cli
+from minillama.model.checkpoints import load_safetensors
+from minillama.model.tokenizer import Tokenizer
+from minillama.pretraining import sources
+from minillama.pretraining.checkpointing import checkpoints, read_state
+
+TOLERANCE = 1e-5
+SMALL = ["--documents", "100", "--preset", "nano", "--vocab-size", "400", "--dim", "32", "--heads", "2"]
+SMALL += ["--steps", "8", "--batch-size", "4", "--context", "32", "--accumulate", "2", "--eval-every", "2"]
+STOP = 4
+
+
+def pretrain(out: Path, *options: str) -> int:
+    return cli.main(["pretrain", "--out", str(out), *map(str, options)])
+
+
+def log(out: Path, name: str) -> list[float]:
+    entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [entry[name] for entry in entries if name in entry]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory) -> Path:
+    """A run of one process without a stop."""
+    out = tmp_path_factory.mktemp("runs") / "unbroken"
+    assert pretrain(out, *SMALL) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def of_two(unbroken) -> tuple[Path, str]:
+    """The first half of the same run by two processes under torchrun, and what they printed."""
+    out = unbroken.parent / "of-two"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "minillama", "pretrain", "--out", out, *SMALL, "--until", f"{STOP}", "--device", "cpu"]
+    run = subprocess.run(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    return out, run.stdout
+
+
+def test_a_run_leaves_a_model_that_learned_and_can_be_loaded(unbroken):
+    losses, held_out = log(unbroken, "loss"), log(unbroken, "held_out_loss")
+    assert log(unbroken, "step") == [1, 2, 2, 3, 4, 4, 5, 6, 6, 7, 8, 8]
+    assert losses[-1] < losses[0] - 0.1 and held_out[-1] < held_out[0]
+    model = load_safetensors(unbroken / "model.safetensors")
+    tokenizer = Tokenizer.from_file(unbroken / "tokenizer.model")
+    assert (model.config.dim, model.config.n_kv_heads, model.config.n_layers) == (32, 2, 2)
+    assert model.config.vocab_size == tokenizer.vocab_size == 400
+    assert model(torch.tensor([tokenizer.encode("Mara", bos=True)])).isfinite().all()
+
+
+def test_a_stopped_run_goes_on_to_the_very_same_weights(unbroken, tmp_path, capsys):
+    assert pretrain(tmp_path, *SMALL, "--until", STOP, "--sample", "Mara lost") == 0
+    assert len(log(tmp_path, "loss")) == STOP
+    with open(tmp_path / "log.jsonl", "a") as file:
+        file.write('{"step": 5, "loss": 99}\n')  # what a run killed after its checkpoint has noted too much
+    assert pretrain(tmp_path, "--resume", "--steps", "8") == 0  # an option that says the same is no contradiction
+    for name in ("loss", "held_out_loss"):
+        assert log(tmp_path, name) == log(unbroken, name)
+    assert (tmp_path / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
+    printed = capsys.readouterr().out
+    assert printed.count("loss on held-out text") == 4 and printed.count("\nMara lost") == 4
+
+
+def test_two_processes_do_what_one_does(unbroken, of_two):
+    out, printed = of_two
+    for name in ("loss", "grad_norm"):
+        np.testing.assert_allclose(log(out, name), log(unbroken, name)[:STOP], rtol=TOLERANCE)
+    np.testing.assert_allclose(log(out, "held_out_loss"), log(unbroken, "held_out_loss")[: STOP // 2], rtol=TOLERANCE)
+    assert printed.count("The model has") == 1  # process 0 speaks for both
+    assert (out / "tokenizer.model").read_bytes() == (unbroken / "tokenizer.model").read_bytes()
+    assert load_safetensors(out / "model.safetensors").config.dim == 32
+
+
+def test_one_process_goes_on_where_two_stopped(unbroken, of_two, tmp_path):
+    out = tmp_path / "copy"
+    shutil.copytree(of_two[0], out)
+    assert pretrain(out, "--resume", "--device", "cpu") == 0
+    assert log(out, "step") == log(unbroken, "step")
+    np.testing.assert_allclose(log(out, "loss"), log(unbroken, "loss"), rtol=TOLERANCE)
+    ours, theirs = (load_safetensors(run / "model.safetensors").state_dict() for run in (out, unbroken))
+    for name, weight in theirs.items():
+        torch.testing.assert_close(ours[name], weight, rtol=0, atol=1e-4)
+
+
+def test_shards_are_written_once_for_a_corpus_and_a_tokenizer(unbroken, tmp_path):
+    options = [*SMALL, "--until", 1, "--eval-every", 0, "--shards", tmp_path / "shards"]
+
+    def written() -> dict[Path, int]:
+        return {file: file.stat().st_mtime_ns for file in (tmp_path / "shards").rglob("*.bin")}
+
+    assert pretrain(tmp_path / "a", *options) == 0
+    first = written()
+    assert len(first) == 2
+    assert pretrain(tmp_path / "b", *options, "--tokenizer", unbroken / "tokenizer.model", "--lr", "1e-3") == 0
+    assert written() == first
+    assert pretrain(tmp_path / "c", *options, "--documents", 90) == 0
+    assert len(written()) == 4 and first.items() <= written().items()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--preset", "llama-3"], "no preset 'llama-3'; the presets are llama-1-7b, .*stories-15m"),
+        (["--data", "nowhere"], "nowhere: no such file or folder; expected text, 'village' or 'tinystories'"),
+        (["--data", "empty.txt"], "empty.txt: 0 documents are too few to hold one in 20 out; add text"),
+        (["--documents", "19"], "documents must be at least 20"),
+        (["--context", "4000", "--batch-size", "8"], r"train: [\d,]+ tokens are less than 8 sequences of 4000"),
+        (["--vocab-size", "9000"], "this corpus supports at most .*vocab_size=9000"),
+        (["--tokenizer", "none.model"], "none.model"),
+        (["--dim", "33"], "n_heads must divide dim"),
+        (["--lr", "0"], "peak_lr must be above 0"),
+        (["--sample", "to and fro " * 200], "the sample's beginning must be shorter than the model's 256 tokens"),
+        (["--resume"], "holds no run to go on with; start one without --resume"),
+    ],
+)
+def test_errors_say_what_is_wrong_and_leave_no_run(options, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("empty.txt").write_text("\n\n")
+    arguments = options if options == ["--resume"] else [*SMALL, *options]
+    assert pretrain(Path("run"), *arguments) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("minillama pretrain: ")
+    assert re.search(message, printed), printed
+    assert not Path("run", "run.json").exists()
+
+
+def test_a_folder_with_a_run_is_not_overwritten_and_its_recipe_does_not_change(unbroken, capsys):
+    assert pretrain(unbroken, *SMALL) == 1
+    assert "already holds a run: go on with it by --resume" in capsys.readouterr().err
+    assert pretrain(unbroken, "--resume", "--lr", "0.1") == 1
+    assert "has lr 0.003, got 0.1; it cannot change" in capsys.readouterr().err
+    assert read_state(checkpoints(unbroken)[-1])["step"] == 8
+
+
+def test_tinystories_comes_by_download_and_brings_its_own_held_out_part(tmp_path, monkeypatch):
+    def fetch(part: str) -> Path:
+        file = tmp_path / f"{part}.txt"
+        file.write_text("<|endoftext|>\n".join(f"{part} {text}" for text in sources.village(60)))
+        return file
+
+    monkeypatch.setattr(sources, "download_tinystories", fetch)
+    assert pretrain(tmp_path / "run", *SMALL, "--data", "tinystories", "--until", "1") == 0
+    corpus = sources.open_corpus("tinystories")
+    assert {document.text.split()[0] for document in corpus.train()} == {"train"}
+    assert {document.text.split()[0] for document in corpus.held_out()} == {"valid"}
+    assert len(list(corpus.train())) == len(list(corpus.held_out())) == 60
+    assert len(list(sources.open_corpus("tinystories-small").held_out())) == 3
