@@ -191,9 +191,10 @@ class _Watch:
         self._note(asdict(record))
 
     def on_eval(self, trainer: Trainer) -> None:
-        loss, model = held_out_loss(trainer, self.held_out), whole_model(trainer.model)
+        loss = held_out_loss(trainer, self.held_out)
         self._note({"step": trainer.step, "held_out_loss": loss})
-        if model is None or not self.progress:
+        model = whole_model(trainer.model) if self.progress else None
+        if model is None:
             return
         generator, start = torch.Generator().manual_seed(self.recipe.seed), self.recipe.sample
         text = "".join(stream_text(model, self.tokenizer, start, SAMPLE_TOKENS, generator=generator))
