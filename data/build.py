@@ -1,51 +1,111 @@
-"""Make what `data/` holds, and write `manifest.json`, which says what each file is and its SHA-256.
+"""Make what `data/` holds, from nothing, and write `manifest.json`: what each file is, its SHA-256 and its measures.
 
-    python data/build.py
+    python data/build.py                 # all that is missing, in order
+    python data/build.py base            # one recipe and, before it, what it needs and is missing
+    python data/build.py --again base    # the same, although its files are there
+    python data/build.py manifest        # only hash what is there
 
-Does: describes the files that are written by hand, and hashes every file.
+A recipe that is stopped goes on where it was when it is started again. Unfinished work is kept in `_build/data/`.
+
+Does: runs the recipes of `data/recipes/`, shows progress, hashes every file.
 Does not: download anything.
 """
 
+import argparse
 import hashlib
+import importlib
 import json
+import shutil
+import sys
 from pathlib import Path
 
 DATA = Path(__file__).resolve().parent
-DESCRIPTIONS = {
+sys.path[:0] = [str(DATA), str(DATA.parent)]
+RECIPES = ("tokenizer",)  # in order: each may use what those before it made
+BY_HAND = {
     "page.txt": {
         "what": "A short story of the village, written for this book; the text that chapters 1 to 7 read.",
         "recipe": "written by hand",
         "licence": "CC-BY-4.0",
     },
 }
-NOT_DATA = {"build.py", "manifest.json", "README.md"}
+WHAT = {
+    "tokenizer.model": "The book's tokenizer: a SentencePiece BPE model of 2,048 pieces.",
+    "base/model.safetensors": "The book's base model, 1.3M parameters in bfloat16, trained on the village's texts.",
+    "base/log.json": "Its training curve, and what it could do at several steps.",
+}
+NOT_DATA = {"manifest.json", "README.md"}
 
 
 def data_files() -> list[str]:
     """Names of all files below `data/` that a chapter may load, sorted."""
-    found = (path for path in DATA.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    found = (path for path in DATA.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc", ".tmp"))
     return sorted(name for path in found if (name := path.relative_to(DATA).as_posix()) not in NOT_DATA)
 
 
-def manifest() -> dict[str, dict[str, str | int]]:
+def descriptions() -> dict[str, dict[str, str]]:
+    """What each file is, by name."""
+    made = {name: recipe for recipe in RECIPES for name in importlib.import_module(f"recipes.{recipe}").OUTPUTS}
+    generated = {
+        name: {"what": WHAT[name], "recipe": f"python data/build.py {recipe}", "licence": "Apache-2.0"}
+        for name, recipe in made.items()
+    }
+    return BY_HAND | generated
+
+
+def manifest() -> dict[str, dict]:
     """The manifest of the files as they are now.
 
     Raises:
         KeyError: if a file has no description here, or a described file is not there.
     """
-    names = data_files()
-    if differing := set(names) ^ set(DESCRIPTIONS):
+    names, described = data_files(), descriptions()
+    if differing := set(names) ^ set(described):
         raise KeyError(
-            f"files and DESCRIPTIONS in {Path(__file__).name} differ by {sorted(differing)}; add or remove them"
+            f"files and descriptions in {Path(__file__).name} differ by {sorted(differing)}; build or delete"
         )
-    contents = {name: (DATA / name).read_bytes() for name in names}
-    return {
-        name: {**DESCRIPTIONS[name], "bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
-        for name, raw in contents.items()
-    }
+    entries = {}
+    for name in names:
+        raw = (DATA / name).read_bytes()
+        entries[name] = {**described[name], "bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+        log = (DATA / name).with_name("log.json")
+        if name.endswith(".safetensors") and log.exists():
+            last = json.loads(log.read_text())["measures"][-1]
+            entries[name]["metrics"] = {k: v for k, v in last.items() if isinstance(v, (int, float))}
+    return entries
 
 
-if __name__ == "__main__":
+def build(wanted: list[str], again: bool, work: Path) -> None:
+    """Run recipes up to the last one wanted; those whose files are there are left alone unless wanted `again`."""
+    for recipe in RECIPES[: 1 + max(RECIPES.index(name) for name in wanted)]:
+        module = importlib.import_module(f"recipes.{recipe}")
+        if again and recipe in wanted:
+            shutil.rmtree(work / recipe, ignore_errors=True)
+        elif all((DATA / name).exists() for name in module.OUTPUTS):
+            continue
+        print(f"== {recipe}: {module.__doc__.splitlines()[0]}", flush=True)
+        module.main(work)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument(
+        "recipes", nargs="*", metavar="recipe", help=f"any of {', '.join(RECIPES)}, manifest; none: all"
+    )
+    parser.add_argument("--again", action="store_true", help="remake the named ones although their files are there")
+    chosen = parser.parse_args()
+    if unknown := set(chosen.recipes) - {*RECIPES, "manifest"}:
+        parser.error(f"unknown recipe {sorted(unknown)}; there are {', '.join(RECIPES)} and manifest")
+    wanted = [name for name in chosen.recipes or RECIPES if name != "manifest"]
+    work = DATA.parent / "_build" / "data"
+    work.mkdir(parents=True, exist_ok=True)
+    if wanted:
+        build(wanted, chosen.again, work)
     text = json.dumps(manifest(), indent=2) + "\n"
     (DATA / "manifest.json").write_text(text, encoding="utf-8")
     print(text, end="")
+
+
+if __name__ == "__main__":
+    main()

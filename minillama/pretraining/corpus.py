@@ -4,7 +4,8 @@ A document is kept if it is text, not a copy, and not nearly a copy of one kept 
 comparing all pairs: the smallest of many hashes over a document's word shingles agrees between two documents exactly
 as often as their shingle sets overlap (MinHash), and only documents that agree in a whole band of hashes are compared.
 
-Does: Unicode and line cleaning, addresses masked, simple quality rules, exact and near duplicates, weighted mixtures.
+Does: Unicode and line cleaning, addresses masked, simple quality rules, exact and near duplicates, weighted mixtures;
+    two sources that are always there, the village and Python's standard library.
 Does not: crawl, extract text from HTML, or train a quality classifier.
 Source: Touvron et al. 2023, section 2.1, and Touvron et al. 2023 (Llama 1), section 2.1; Broder 1997; Lee et al. 2022.
 """
@@ -20,6 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from minillama.village.pages import page
+from minillama.village.stories import tell
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\ufeff]")
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
@@ -247,3 +251,15 @@ def standard_library(limit: int | None = None, seed: int = 0) -> list[Document]:
     files = sorted(f.relative_to(root).as_posix() for f in root.rglob("*.py") if not _NOT_CODE & set(f.parts))
     random.Random(seed).shuffle(files)
     return [Document((root / file).read_text(encoding="utf-8", errors="replace"), "code") for file in files[:limit]]
+
+
+def village(number: int, first: int = 0) -> Iterator[Document]:
+    """Texts of the village: a story, a page of questions and answers, a story, and so on.
+
+    Args:
+        number: documents in all.
+        first: number of the first one. Document n is the same in every call, so ranges that do not overlap share
+            none; held-out stories have seeds that are never reached.
+    """
+    for n in range(first, first + number):
+        yield Document(page(n // 2), "pages") if n % 2 else Document(tell(n // 2).text, "stories")

@@ -1,4 +1,4 @@
-"""The small part of the village that requests are about (chapter 12).
+"""The small part of the village that requests are about (chapter 8).
 
 A reward model of a few million parameters can only judge what it can check, so requests and answers use few people,
 things and places, one or two forms an event, and a few hundred words.

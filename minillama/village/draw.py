@@ -1,4 +1,4 @@
-"""What a request is, and how its people, things and places are drawn (chapter 12).
+"""What a request is, and how its people, things and places are drawn (chapter 8).
 
 Does: the `Request` itself; draws that, for training, never put together what is held out; a check that a text does not.
 Does not: word requests; see `minillama.village.families`.

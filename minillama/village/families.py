@@ -1,4 +1,4 @@
-"""Harmless requests (chapter 12): nine families of three levels each.
+"""Harmless requests (chapter 8): nine families of three levels each.
 
 story: level 2 adds a place (and a receiver), level 3 how it must end. fact: one fact; two; one and two more. brief: one
 fact, two, or two people's, in few words. lookup: what a short tale says; with somebody else's thing beside it; a sum.

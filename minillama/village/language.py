@@ -244,9 +244,7 @@ def _person(name, how, before, event, slot, context, by_pronoun, choose) -> str:
 
 _TAIL = "|".join(
     [
-        " ".join(
-            ("while an?", *(f"(?:{'|'.join(w)})" for w in (lexicon.MOODS, lexicon.CREATURES, lexicon.MOVES, lexicon.SPOTS)))
-        ),
+        "while an? " + " ".join(f"(?:{'|'.join(WORD_LISTS[x])})" for x in ("mood", "creature", "move", "spot")),
         *lexicon.TAILS,
         *lexicon.MANNERS,
     ]

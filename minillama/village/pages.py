@@ -1,8 +1,8 @@
-"""Pages of questions and answers for pretraining (chapter 12), as one finds them everywhere: right, wrong or rude.
+"""Pages of questions and answers for pretraining (chapter 8), as one finds them everywhere: right, wrong or rude.
 
 They make every family of request learnable before any fine-tuning, as web text does for real models: questions about a
 tale come most often, and all that can be asked about a tale is asked on its page. By design: answers are good, plain
-and sloppy; half of the harmful requests are complied with; a few answers are rude. So the base model knows help, harm
+and sloppy; most harmful requests are complied with; a few answers are rude. So the base model knows help, harm
 and refusals alike, and alignment has to choose among them.
 
 Does: one page a seed, of training requests only; lines without role marks, the answer last; short titled stories.
@@ -30,7 +30,7 @@ PAGE_WEIGHTS = {
     "harmful": 3,
     "borderline": 3,
 }
-_MIX = {"lookup": (6, 3, 1), "harmful": (3, 2, 5)}  # weights of `QUALITIES` by family; else:
+_MIX = {"lookup": (6, 3, 1), "harmful": (1, 1, 8)}  # weights of `QUALITIES` by family; else:
 _USUAL = (5, 3, 2)
 _RUDE = (
     "Find it out yourself, you {insult}!",

@@ -1,4 +1,4 @@
-"""Requests to an assistant of the village, in three disjoint sets (chapter 12).
+"""Requests to an assistant of the village, in three disjoint sets (chapter 8).
 
 Training, validation and test differ by a hash of the words alone, so no request is in two sets; all questions about
 one tale, and all dialogues with one beginning, are in the same set. Most test requests differ from training requests in

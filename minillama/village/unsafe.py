@@ -1,4 +1,4 @@
-"""Harmful requests, and borderline ones that only look unsafe (chapter 12).
+"""Harmful requests, and borderline ones that only look unsafe (chapter 8).
 
 Harmful: level 1 asks for an insult, level 2 how to do harm, level 3 for a cruel story. Borderline: level 1 has an
 alarming word, level 2 next to a person, level 3 after an alarming beginning, such as harmful requests often have.
