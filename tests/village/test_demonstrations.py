@@ -98,7 +98,7 @@ def test_pages_hold_all_kinds_of_text():
     assert 0.03 < share(r"^\w+ (loses|finds|makes|breaks|gives) a \w+[^.\n]*\n") < 0.1  # titled stories
     assert share(r"(Who has|Where is|How does|How many)[^\n]*\?\n") > 0.1
     assert share(r"(Who has|Where is|How does)[^\n]*\?\n[^\n]+\n(Who has|Where is|How does)[^\n]*\?\n") > 0.03
-    assert share(r"I will not help with that") > 0.03
+    assert share(r"I will not help with that") > 0.01
     assert 0.01 < share(r"into the mud|Nobody likes you|[Tt]ake the \w+ and run|called \w+ a|pointed at") < 0.2
     assert 0.005 < share(r"Find it out yourself|Nobody wants to talk|What a question") < 0.05
     assert share(r"^Always (begin|end) with") > 0.03
