@@ -14,6 +14,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from minillama.model.config import PRESETS
 from minillama.model.transformer import Llama
 from minillama.pretraining.checkpointing import checkpoints
 from minillama.pretraining.distributed import (
+    by_first,
     clip_gradients,
     gather,
     load_distributed,
@@ -148,6 +150,13 @@ def work(rank: int, port: int, folder: Path) -> None:
     trainer = DistributedTrainer.resume(folder / "trainer-of-one", make_batches(rank, size), device=mesh)
     seen["trainer, one on two"] = numbers(trainer.train(progress=False))
 
+    by_first(lambda: (time.sleep(0.3), (folder / f"by-{rank}").touch()))
+    seen["written"] = [path.name for path in folder.glob("by-*")]
+    try:
+        by_first(lambda: 1 / 0)
+    except (ZeroDivisionError, SystemExit) as end:
+        seen["failed"] = repr(end)
+
     (folder / f"seen-{rank}.json").write_text(json.dumps(seen))
     teardown()
 
@@ -198,6 +207,11 @@ def test_the_losses_are_those_of_one_process(alone, two):
     np.testing.assert_allclose(two[0]["records"], alone[1], rtol=TOLERANCE)
     losses, norms = np.array(alone[1]).T
     assert losses[-1] < losses[0] - 0.03 and (norms > 1).any()  # it learns, and the clipping is at work
+
+
+def test_the_others_wait_for_what_the_first_does_alone(two):
+    assert [seen["written"] for seen in two] == [["by-0"], ["by-0"]]
+    assert [seen["failed"] for seen in two] == ["ZeroDivisionError('division by zero')", "SystemExit(1)"]
 
 
 def test_the_comparison_can_fail(alone):
