@@ -110,7 +110,7 @@ def add_pretrain_options(parser: argparse.ArgumentParser) -> None:
         "village, tinystories (2.2 GB), tinystories-small (22.5 MB), or a text file or folder",
         str,
     )
-    option(data, "documents", "number of the village's stories")
+    option(data, "documents", "number of the village's texts")
     option(data, "tokenizer", "a tokenizer.model, or train", str)
     option(data, "vocab_size", "pieces of a tokenizer that is trained (default: the preset's)")
     model = parser.add_argument_group("model")

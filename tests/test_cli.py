@@ -161,7 +161,7 @@ def test_a_folder_with_a_run_is_not_overwritten_and_its_recipe_does_not_change(u
 def test_tinystories_comes_by_download_and_brings_its_own_held_out_part(tmp_path, monkeypatch):
     def fetch(part: str) -> Path:
         file = tmp_path / f"{part}.txt"
-        file.write_text("<|endoftext|>\n".join(f"{part} {text}" for text in sources.village(60)))
+        file.write_text("<|endoftext|>\n".join(f"{part} {document.text}" for document in sources.village(60)))
         return file
 
     monkeypatch.setattr(sources, "download_tinystories", fetch)

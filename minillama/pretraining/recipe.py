@@ -18,7 +18,7 @@ class Recipe:
 
     Args:
         data: see `open_corpus`.
-        documents: stories of the village, if that is the corpus.
+        documents: stories and pages of the village, if that is the corpus.
         tokenizer: a `tokenizer.model`, or "train" to learn one from the corpus.
         vocab_size: pieces of a tokenizer that is learned; None for as many as the preset has.
         preset: a shape of `PRESETS`.

@@ -3,7 +3,7 @@
 A corpus is two streams of documents that can be read again and again: what is trained on, and what is held out to
 see how good the model is on text that it has not read.
 
-Does: text files, cut into documents, cleaned and rid of exact copies; the village's stories; a download.
+Does: text files, cut into documents, cleaned and rid of exact copies; the village; a download.
 Does not: judge the quality of a reader's own text, or look for near copies between the two parts; `problems` and
     `near_duplicates` of `minillama.pretraining.corpus` do.
 Source: TinyStories is Eldan and Li 2023, https://huggingface.co/datasets/roneneldan/TinyStories (CDLA-Sharing-1.0).
@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from minillama.pretraining.corpus import Document, clean, exact_duplicates
-from minillama.village.stories import tell
+from minillama.pretraining.corpus import Document, clean, exact_duplicates, village
 
 SEPARATOR = "<|endoftext|>"  # ends a document in a text file, as in TinyStories
 HELD_OUT = 20  # every twentieth document is held out
@@ -44,7 +43,7 @@ def open_corpus(data: str, documents: int = 10_000) -> Corpus:
     Args:
         data: "village"; "tinystories" (2.2 GB to train on) or "tinystories-small" (22.5 MB), which are downloaded; or
             the path of a text file, or of a folder in which all `.txt` and `.md` files are read.
-        documents: number of stories of the village.
+        documents: number of stories and pages of the village.
 
     Returns:
         The corpus. A file's documents end at every `<|endoftext|>`. If that gives fewer than twenty in all, they end
@@ -59,8 +58,8 @@ def open_corpus(data: str, documents: int = 10_000) -> Corpus:
     if data == "village":
         if documents < HELD_OUT:
             raise ValueError(f"documents must be at least {HELD_OUT}, one of which is held out; got {documents}")
-        stories = functools.cache(lambda: list(village(documents)))
-        return _split(hashlib.sha256("".join(stories()).encode()).hexdigest(), _distinct(stories), "village")
+        texts = functools.cache(lambda: [document.text for document in village(documents)])
+        return _split(hashlib.sha256("".join(texts()).encode()).hexdigest(), _distinct(texts), "village")
     if data == "tinystories":
         train, held_out = ([download_tinystories(part)] for part in ("train", "valid"))
         identity = _identity([*train, *held_out])
@@ -76,11 +75,6 @@ def open_corpus(data: str, documents: int = 10_000) -> Corpus:
             f"{SEPARATOR} or a blank line"
         )
     return _split(_identity(files), kept, path.name)
-
-
-def village(number: int) -> Iterator[str]:
-    """Texts about the village, the same ones for the same number."""
-    return (tell(seed).text for seed in range(number))
 
 
 def download_tinystories(part: str) -> Path:
