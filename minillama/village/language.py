@@ -331,6 +331,8 @@ class _Form:
 
 
 _READABLE = [_Form(kind, text) for kind, forms in FORMS.items() for text in forms]
+# with the longest run of fixed words and the first ones: two looks that reject most forms before any call
+_QUICK = [(form._pieces[0] if form._pieces else "", form._start, form) for form in _READABLE]
 _PLACE_OF = {phrase: place for place, phrases in PLACES.items() for phrase in phrases}
 _GOODS_OF = {plural: singular for singular, plural in GOODS.items()}
 _SKILL_OF = {ing: base for base, ing in SKILLS.items()}
@@ -368,8 +370,8 @@ def read(text: str) -> Iterator[Reading]:
             position += 1
             continue
         best, best_form, window = None, None, text[position : position + 250]
-        for form in _READABLE:
-            if form.fits(window):
+        for piece, start, form in _QUICK:
+            if piece in window and window.startswith(start) and form.fits(window):
                 match = form.pattern.match(text, position)
                 if match and (best is None or match.end() > best.end()):
                     best, best_form = match, form
