@@ -100,7 +100,7 @@ class MinillamaLM(TemplateLM):
 
     @property
     def max_gen_toks(self) -> int:
-        """Length of an answer where the task names none: the harness's 256, or half the context if that is less."""
+        """Length of an answer where the task names none, 256 as in the harness, or half the context if that is less."""
         return min(256, self.max_length // 2)
 
     @property
