@@ -25,13 +25,12 @@ CUTS = (0.6, 1.5, 2.8)  # of the felt difference
 
 @dataclass(frozen=True)
 class Annotator:
-    """Somebody who compares answers.
+    """Somebody who compares answers, by `helpfulness`, `safety` or any other score of a request and an answer.
 
     Attributes:
         strength: how much a difference in score matters.
         noise: scale of the error; 0 for none.
         seed: who it is.
-        score: what decides: `helpfulness`, `safety`, or any other judge of a request and an answer.
     """
 
     strength: float = 6.0

@@ -47,7 +47,7 @@ class Request:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """Everything that is shown before the answer: system message, earlier turns, prompt."""
+        """All that is shown before the answer, in order (system message, earlier turns, prompt)."""
         turns = (text for turn in self.history for text in turn)
         return (*((self.system,) if self.system else ()), *turns, self.prompt)
 
