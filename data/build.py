@@ -21,7 +21,7 @@ from pathlib import Path
 
 DATA = Path(__file__).resolve().parent
 sys.path[:0] = [str(DATA), str(DATA.parent)]
-RECIPES = ("tokenizer",)  # in order: each may use what those before it made
+RECIPES = ("tokenizer", "two_minutes", "ablations", "ngrams")  # in order: each may use what those before it made
 BY_HAND = {
     "page.txt": {
         "what": "A short story of the village, written for this book; the text that chapters 1 to 7 read.",
@@ -33,6 +33,9 @@ WHAT = {
     "tokenizer.model": "The book's tokenizer: a SentencePiece BPE model of 2,048 pieces.",
     "base/model.safetensors": "The book's base model, 1.3M parameters in bfloat16, trained on the village's texts.",
     "base/log.json": "Its training curve, and what it could do at several steps.",
+    "runs/two_minutes.json": "Logs of the two-minute run of chapter 9 with three seeds.",
+    "runs/ablations.json": "Curves of short runs with other learning rates and batches, and of two that failed.",
+    "runs/ngrams.json": "What n-gram models reach on the base model's texts, by order and number of texts.",
 }
 NOT_DATA = {"manifest.json", "README.md"}
 
