@@ -21,7 +21,8 @@ from pathlib import Path
 
 DATA = Path(__file__).resolve().parent
 sys.path[:0] = [str(DATA), str(DATA.parent)]
-RECIPES = ("tokenizer", "two_minutes", "ablations", "ngrams")  # in order: each may use what those before it made
+# in order: each may use what those before it made
+RECIPES = ("tokenizer", "base", "two_minutes", "ablations", "ngrams")
 BY_HAND = {
     "page.txt": {
         "what": "A short story of the village, written for this book; the text that chapters 1 to 7 read.",
