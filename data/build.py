@@ -22,7 +22,7 @@ from pathlib import Path
 DATA = Path(__file__).resolve().parent
 sys.path[:0] = [str(DATA), str(DATA.parent)]
 # in order: each may use what those before it made
-RECIPES = ("tokenizer", "base", "two_minutes", "ablations", "ngrams")
+RECIPES = ("tokenizer", "base", "two_minutes", "ablations", "ngrams", "memorisation")
 BY_HAND = {
     "page.txt": {
         "what": "A short story of the village, written for this book; the text that chapters 1 to 7 read.",
@@ -36,6 +36,7 @@ WHAT = {
     "base/log.json": "Its training curve, and what it could do at several steps.",
     "runs/two_minutes.json": "Logs of the two-minute run of chapter 9 with three seeds.",
     "runs/ablations.json": "Curves of short runs with other learning rates and batches, and of two that failed.",
+    "runs/memorisation.json": "What 1,000 stories of the base model copy from the corpus, beside held-out stories.",
     "runs/ngrams.json": "What n-gram models reach on the base model's texts, by order and number of texts.",
 }
 NOT_DATA = {"manifest.json", "README.md"}

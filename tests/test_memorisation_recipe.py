@@ -38,15 +38,16 @@ def result(folder: Path) -> dict:
 
 
 def test_a_model_that_recites_is_caught(tok, tmp_path, monkeypatch):
-    titled = next(text for text in TEXTS if text.count("\n") == 1 and len(text) > 300)
+    titled = next(text for text in TEXTS[::2] if text.count("\n") == 1 and len(text) > 300)
     body = tok.encode(titled, bos=True)[len(tok.encode(titled.partition("\n")[0] + "\n", bos=True)) :]
     recited = [body, body[:-5], tok.encode("zzz qqq zzz qqq")]
     monkeypatch.setattr(memorisation, "write", lambda model, tok, titles: recited)
     found = result(tmp_path)
-    assert found["base"]["exact_copies"] == 1  # whole; one that stops early is no exact copy, but a long run
+    story = titled.partition("\n")[2]
+    assert found["base"]["exact_copies"] == [story]  # one that stops early is no exact copy, but a long run
     assert found["base"]["longest_runs"][:2] == [len(body), len(body) - 5] and found["base"]["longest_runs"][2] < 8
-    assert found["base"]["longest"]["run"] == titled.partition("\n")[2]
-    assert found["held-out"]["exact_copies"] == 0 and max(found["held-out"]["longest_runs"]) < len(body)
+    assert found["base"]["longest"]["run"] == story
+    assert found["held-out"]["exact_copies"] == [] and max(found["held-out"]["longest_runs"]) < len(body)
 
 
 def test_both_models_write_one_story_a_title_without_its_end_mark(tok, tmp_path):

@@ -66,8 +66,8 @@ def main(work: Path, out: Path = DATA) -> None:
     }
     inner = (row[1:-1] for row in tqdm(documents, desc="looking for copies", unit="document"))  # no BOS, no EOS
     runs = longest_copied_run([row for some in rows.values() for row in some], inner)
-    known = set()
-    for row in documents:
+    known = set()  # stories, with and without their titles
+    for row in documents[::2]:  # `village` writes a story, a page, a story, and so on
         text = tok.decode(row[1:-1].tolist()).strip()
         known |= {text, text.partition("\n")[2]}
     found = {}
@@ -77,7 +77,7 @@ def main(work: Path, out: Path = DATA) -> None:
         longest = max(range(STORIES), key=lambda number: theirs[number].length)
         start, length = theirs[longest].start, theirs[longest].length
         found[name] = {
-            "exact_copies": sum(text in known for text in texts),
+            "exact_copies": [text for text in texts if text in known],
             "tokens": [len(row) for row in some],
             "longest_runs": [run.length for run in theirs],
             "longest": {
@@ -86,8 +86,6 @@ def main(work: Path, out: Path = DATA) -> None:
                 "run": tok.decode(some[longest][start : start + length]).strip(),
             },
         }
-        print(
-            name, {key: value for key, value in found[name].items() if key in ("exact_copies", "longest")}, flush=True
-        )
+        print(f"{name}: {len(found[name]['exact_copies'])} exact copies, longest run {length} tokens", flush=True)
     settings = {"documents": DOCUMENTS, "tokens": len(shards), "stories": STORIES, "temperature": TEMPERATURE}
     save_json(out / "runs" / "memorisation.json", {**settings, "n-gram order": ORDER, **found})
