@@ -6,7 +6,7 @@ its peak. Weight decay pulls matrices towards zero, but not the gains of the nor
 Does: the paper's AdamW settings and its schedule; a constant rate with `min_lr_ratio=1` and no warm-up.
 Does not: other optimisers; a rate of its own for the embedding.
 Source: Touvron et al. 2023b, section 2.2 (beta 0.9 and 0.95, eps 1e-5, cosine to 10 %, warm-up, weight decay 0.1,
-    clipping at 1.0); Loshchilov and Hutter 2019. Decay on matrices only is GPT-3's custom; the paper does not say.
+    clipping at 1.0); Loshchilov and Hutter 2019. Decay on matrices only is a common custom; the paper does not say.
 """
 
 import math
