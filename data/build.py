@@ -22,7 +22,7 @@ from pathlib import Path
 DATA = Path(__file__).resolve().parent
 sys.path[:0] = [str(DATA), str(DATA.parent)]
 # in order: each may use what those before it made
-RECIPES = ("tokenizer", "base", "two_minutes", "ablations", "ngrams", "memorisation")
+RECIPES = ("tokenizer", "base", "two_minutes", "ablations", "ngrams", "memorisation", "scaling")
 BY_HAND = {
     "page.txt": {
         "what": "A short story of the village, written for this book; the text that chapters 1 to 7 read.",
@@ -38,6 +38,7 @@ WHAT = {
     "runs/ablations.json": "Curves of short runs with other learning rates and batches, and of two that failed.",
     "runs/memorisation.json": "What 1,000 stories of the base model copy from the corpus, beside held-out stories.",
     "runs/ngrams.json": "What n-gram models reach on the base model's texts, by order and number of texts.",
+    "runs/scaling.json": "Small runs of many sizes and budgets, the law fitted to them, and the larger run that it predicted (chapter 11).",
 }
 NOT_DATA = {"manifest.json", "README.md"}
 

@@ -18,6 +18,7 @@ def tiny(monkeypatch):
         "DOCUMENTS": 40,
         "SHAPES": ((16, 1), (24, 1), (32, 1)),
         "BUDGETS": (2e8, 4e8, 8e8),
+        "CUT_FROM": 8e8,
         "TOKENS": (400, 10**6),
         "LARGER": (48, 1, 1e9),
         "CONTEXT": 32,
@@ -40,7 +41,7 @@ def test_the_prediction_is_written_before_the_larger_run_and_never_again(tiny, t
     assert stored["predicted"]["N"] == stored["larger"]["N"] and stored["predicted"]["D"] == stored["larger"]["D"]
     for entry in stored["grid"]:
         assert 6 * entry["N"] * entry["D"] == pytest.approx(entry["budget"], rel=0.05)
-        assert 0 < entry["loss"] < 9
+        assert 0 < entry["loss"] < 9 and ("cut_early" in entry) == (entry["budget"] == 8e8)
     before = len(order)
     scaling.main(tmp_path, tmp_path)
     assert len(order) == before and json.loads((tmp_path / scaling.OUTPUTS[0]).read_text()) == stored

@@ -22,13 +22,14 @@ from minillama.pretraining.trainer import TrainConfig, Trainer
 
 OUTPUTS = ("runs/scaling.json",)
 DOCUMENTS = 12_000  # a million tokens, more than any run reads, so that each is read once
-SHAPES = ((32, 1), (48, 1), (64, 2), (80, 2), (96, 2), (128, 2), (128, 4))  # width, layers
-BUDGETS = (1e11, 2e11, 4e11)  # operations, as 6 N D
-TOKENS = (60_000, 900_000)  # runs outside are left out: too short to have left the warm-up behind, or too long
-LARGER = (160, 3, 1.2e12)  # width, layers and operations of the run that no fit sees
-BATCH, CONTEXT, STORIES = 2, 256, 60
-RATES = {(32, 1): (8e-3, 1.6e-2, 3.2e-2), (128, 2): (2e-3, 4e-3, 8e-3)}
-RATE_TOKENS = 60_000
+SHAPES = ((24, 1), (32, 1), (48, 1), (64, 2), (80, 2), (96, 2))  # width, layers
+BUDGETS = (1e11, 2e11, 4e11, 8e11)  # operations, as 6 N D
+CUT_FROM = 4e11  # runs of these budgets are measured on their way too
+TOKENS = (100_000, 900_000)  # runs outside are left out: hardly longer than the warm-up, or too long
+LARGER = (128, 2, 2.4e12)  # width, layers and operations of the run that no fit sees
+BATCH, CONTEXT, WARMUP, STORIES = 2, 256, 100, 60  # a tenth of the steps as warm-up spoils the shortest runs
+RATES = {(32, 1): (8e-3, 1.6e-2, 3.2e-2), (96, 2): (2.7e-3, 5.3e-3, 1.07e-2)}
+RATE_TOKENS = 100_000
 
 
 def shape(dim: int, n_layers: int) -> ModelConfig:
@@ -58,7 +59,7 @@ def run(dim: int, n_layers: int, tokens: float, rate: float, shards: TokenShards
     tok, started = tokenizer(), time.process_time()
     rows = [tok.encode(story.text, bos=True, eos=True) for story in held_out_stories(STORIES)]
     steps = max(round(tokens / (BATCH * CONTEXT)), 2)
-    config = TrainConfig(steps, BATCH, CONTEXT, rate, warmup_steps=max(steps // 10, 1))
+    config = TrainConfig(steps, BATCH, CONTEXT, rate, warmup_steps=min(WARMUP, steps // 2))
     model = Llama(shape(dim, n_layers))
     model.init_weights(0)
     trainer = Trainer(model, Batches(shards, BATCH, CONTEXT, seed=0), config)
@@ -114,7 +115,7 @@ def main(work: Path, out: Path = DATA) -> None:
     ]
     grid = []
     for budget in BUDGETS:
-        cuts = (1 / 8, 1 / 4, 1 / 2) if budget == BUDGETS[-1] else ()
+        cuts = (1 / 8, 1 / 4, 1 / 2) if budget >= CUT_FROM else ()
         for d, n in SHAPES:
             tokens = budget / (6 * size(shape(d, n)))
             if TOKENS[0] <= tokens <= TOKENS[1]:
@@ -128,7 +129,7 @@ def main(work: Path, out: Path = DATA) -> None:
     save_json(
         out / OUTPUTS[0],
         {
-            "training": {"batch_size": BATCH, "context": CONTEXT, "warmup": 0.1, "seed": 0, "stories": STORIES},
+            "training": {"batch_size": BATCH, "context": CONTEXT, "warmup_steps": WARMUP, "stories": STORIES},
             "rates": rates,
             "grid": grid,
             "predicted": predicted,
