@@ -5,7 +5,7 @@ comparing all pairs: the smallest of many hashes over a document's word shingles
 as often as their shingle sets overlap (MinHash), and only documents that agree in a whole band of hashes are compared.
 
 Does: Unicode and line cleaning, addresses masked, simple quality rules, exact and near duplicates, weighted mixtures;
-    two sources that are always there, the village and Python's standard library.
+    three sources that are always there: the village, and Python's standard library and language reference.
 Does not: crawl, extract text from HTML, or train a quality classifier.
 Source: Touvron et al. 2023, section 2.1, and Touvron et al. 2023 (Llama 1), section 2.1; Broder 1997; Lee et al. 2022.
 """
@@ -251,6 +251,16 @@ def standard_library(limit: int | None = None, seed: int = 0) -> list[Document]:
     files = sorted(f.relative_to(root).as_posix() for f in root.rglob("*.py") if not _NOT_CODE & set(f.parts))
     random.Random(seed).shuffle(files)
     return [Document((root / file).read_text(encoding="utf-8", errors="replace"), "code") for file in files[:limit]]
+
+
+def language_reference() -> list[Document]:
+    """Python's language reference as plain text: real English that is on every machine, in the order of its topics.
+
+    The interpreter's `help()` shows it. It is about half a million characters and differs between Python versions.
+    """
+    from pydoc_data.topics import topics  # large, and only needed here
+
+    return [Document(topics[name], "english") for name in sorted(topics)]
 
 
 def village(number: int, first: int = 0) -> Iterator[Document]:

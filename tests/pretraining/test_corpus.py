@@ -12,6 +12,8 @@ import pytest
 from minillama import data_path
 from minillama.pretraining import contamination, corpus, statistics
 from minillama.pretraining.corpus import MinHash, jaccard, near_duplicates, shingles
+from minillama.village.pages import page
+from minillama.village.stories import tell
 
 PAGE = data_path("page.txt").read_text(encoding="utf-8")
 PARAGRAPHS = PAGE.strip().split("\n\n")
@@ -283,3 +285,18 @@ def test_xz_sees_repetition_and_not_noise():
     assert statistics.xz_bits_per_character(PARAGRAPHS * 20) < 0.5 * statistics.xz_bits_per_character(PARAGRAPHS)
     with pytest.raises(ValueError, match="no text"):
         statistics.xz_bits_per_character([])
+
+
+def test_the_language_reference_is_english_prose():
+    documents = corpus.language_reference()
+    text = "\n".join(document.text for document in documents)
+    assert 300_000 < len(text) < 2_000_000 and {d.source for d in documents} == {"english"}
+    assert statistics.language_shares(d.text for d in documents)["en"] > 0.7
+    assert documents == corpus.language_reference()
+
+
+def test_the_village_gives_stories_and_pages_in_turn_and_any_range_of_them():
+    documents = list(corpus.village(12))
+    assert [d.source for d in documents] == ["stories", "pages"] * 6
+    assert list(corpus.village(5, first=4)) == documents[4:9]
+    assert documents[4].text == tell(2).text and documents[5].text == page(2)
