@@ -38,7 +38,7 @@ WHAT = {
     "runs/ablations.json": "Curves of short runs with other learning rates and batches, and of two that failed.",
     "runs/memorisation.json": "What 1,000 stories of the base model copy from the corpus, beside held-out stories.",
     "runs/ngrams.json": "What n-gram models reach on the base model's texts, by order and number of texts.",
-    "runs/scaling.json": "Small runs of many sizes and budgets, the law fitted to them, and the larger run that it predicted (chapter 11).",
+    "runs/scaling.json": "Small runs of many sizes, the law fitted to them, and the larger run that it predicted.",
 }
 NOT_DATA = {"manifest.json", "README.md"}
 
