@@ -367,8 +367,16 @@ def test_on_step_may_stop_the_run():
     assert [record.step for record in run_.train(5, progress=False)] == [4, 5]
 
 
-def test_ctrl_c_finishes_the_step_and_the_second_one_interrupts(tmp_path):
-    before = signal.getsignal(signal.SIGINT)
+@pytest.fixture
+def listens_to_ctrl_c():
+    """Python's own handler, which a shell's background job does not have: there Ctrl-C is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_finishes_the_step_and_the_second_one_interrupts(tmp_path, listens_to_ctrl_c):
+    before = listens_to_ctrl_c
 
     def once(record):
         if record.step == 3:
