@@ -3,8 +3,9 @@
 Every token asks (query), every earlier token answers (key, value). Several query heads share one key/value head,
 which shrinks the cache that generation has to read for every token.
 
-Does: multi-head, grouped-query and multi-query attention (only `n_kv_heads` differs), a preallocated cache.
-Does not: padding masks or sliding windows; `minillama.model.generation` never feeds padding.
+Does: multi-head, grouped-query and multi-query attention (only `n_kv_heads` differs), a preallocated cache, several
+    texts in one row that do not see each other (for chapter 12).
+Does not: sliding windows; padding masks, for padding stands behind a text, where nothing looks.
 Source: Vaswani et al. 2017, eq. 1; Ainslie et al. 2023; Touvron et al. 2023b, section 2.2 and appendix A.2.1.
 """
 
@@ -68,10 +69,31 @@ class KVCache:
         self.length = end
         return self.keys[:, :, :end], self.values[:, :, :end]
 
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows of the batch only."""
+        self.keys, self.values = self.keys[rows], self.values[rows]
+
 
 def causal_mask(n_queries: int, n_keys: int, device: torch.device | str = "cpu") -> Tensor:
     """True where a query may look: the last query sees all keys. Shape (n_queries, n_keys)."""
     return torch.ones(n_queries, n_keys, dtype=torch.bool, device=device).tril(n_keys - n_queries)
+
+
+def separate(documents: Tensor) -> tuple[Tensor, Tensor]:
+    """Who may look where in rows packed with several texts, and the position of each token in its own text.
+
+    Args:
+        documents: shape (B, T); neighbours with the same number belong to one text.
+
+    Returns:
+        a mask of shape (B, 1, T, T), true where a query (row) may look, and positions, shape (B, T).
+    """
+    index = torch.arange(documents.shape[1], device=documents.device)
+    begins = torch.ones_like(documents, dtype=torch.bool)
+    begins[:, 1:] = documents[:, 1:] != documents[:, :-1]
+    starts = torch.where(begins, index, 0).cummax(-1).values  # (B, T): where each token's text begins
+    own = starts[:, :, None] == starts[:, None, :]  # (B, T, T)
+    return (own & causal_mask(len(index), len(index), documents.device))[:, None], index - starts
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -91,14 +113,18 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return at_least_float32(scores).softmax(-1).type_as(q) @ v
 
 
-def fused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """`plain_attention` by PyTorch's fused kernel, which never stores the (T, S) scores. Same arguments."""
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """`plain_attention` by PyTorch's fused kernel, which never stores the (T, S) scores. Same arguments.
+
+    `mask`, true where a query may look, shape (B, 1, T, S), replaces the causal one.
+    """
     n_queries, n_keys = q.shape[2], k.shape[2]
-    mask = None
-    if 1 < n_queries < n_keys:  # a chunk that continues a cache; the kernel's own causal flag assumes a square
+    causal = mask is None and n_queries == n_keys > 1
+    if mask is None and 1 < n_queries < n_keys:
+        # a chunk that continues a cache; the kernel's own causal flag assumes a square
         mask = causal_mask(n_queries, n_keys, q.device)
     return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, is_causal=n_queries == n_keys > 1, enable_gqa=q.shape[1] != k.shape[1]
+        q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1]
     )
 
 
@@ -118,13 +144,14 @@ class Attention(nn.Module):
         self.wv = nn.Linear(config.dim, kv_dim, bias=False)
         self.wo = nn.Linear(config.dim, config.dim, bias=False)
 
-    def forward(self, x: Tensor, rotations: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, rotations: Tensor, cache: KVCache | None = None, mask: Tensor | None = None) -> Tensor:
         """Mix information between positions.
 
         Args:
             x: shape (B, T, d).
             rotations: table of the T positions of x, shape (T, hd / 2); see `rope.rotation_table`.
             cache: earlier positions to attend to as well; x's positions are appended to it.
+            mask: who may look where, if not everybody at all that came before; see `separate`.
 
         Returns:
             shape (B, T, d).
@@ -136,5 +163,5 @@ class Attention(nn.Module):
         q, k = apply_rotary(q, rotations), apply_rotary(k, rotations)
         if cache is not None:
             k, v = cache.append(k, v)  # (B, KV, S, hd)
-        mixed = fused_attention(q, k, v)  # (B, H, T, hd)
+        mixed = fused_attention(q, k, v, mask)  # (B, H, T, hd)
         return self.wo(mixed.transpose(1, 2).reshape(batch, length, -1))

@@ -39,6 +39,7 @@ class ModelConfig:
         rope_theta: base of the rotary angles; 10,000 for Llama 1 and 2, 1,000,000 for Code Llama.
         max_seq_len: longest sequence, in tokens, that the model is meant for.
         hidden_dim: feed-forward width where the rule does not give it (other people's checkpoints). None: the rule.
+        n_outputs: numbers that the head gives for each token; None: V logits. A reward model (chapter 13) has 1.
 
     Raises:
         ValueError: for sizes that do not fit together, naming the value and what was expected.
@@ -55,6 +56,7 @@ class ModelConfig:
     rope_theta: float = 10_000.0
     max_seq_len: int = 4096
     hidden_dim: int | None = None
+    n_outputs: int | None = None
 
     def __post_init__(self) -> None:
         if self.n_kv_heads is None:
@@ -100,7 +102,7 @@ class ModelConfig:
             "attention": self.n_layers * (2 * d * d + 2 * d * kv_dim),
             "feed_forward": self.n_layers * 3 * d * self.ffn_hidden,
             "norms": (2 * self.n_layers + 1) * d,
-            "output": self.vocab_size * d,
+            "output": (self.n_outputs or self.vocab_size) * d,
         }
 
     def n_parameters(self) -> int:

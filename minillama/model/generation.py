@@ -139,23 +139,33 @@ def _check(model: Llama, prompts: Sequence[Sequence[int]], max_new_tokens: int, 
 
 
 def _steps(
-    model: Llama, rows: Tensor, lengths: list[int], temperature, top_k, top_p, generator, use_cache=True, echo=False
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Fill the columns of `rows` (B, total) from the shortest prompt's end; yield (column, ids, logits behind them).
+    model: Llama,
+    rows: Tensor,
+    lengths: list[int],
+    temperature,
+    top_k,
+    top_p,
+    generator,
+    use_cache=True,
+    echo=False,
+    done: Tensor | None = None,
+) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    """Fill the columns of `rows` (B, total) from the shortest prompt's end; yield (column, rows, ids, logits behind).
 
     Where a longer prompt still has a token, that token is kept instead of the sample, so no padding is ever fed to
-    the model. With echo, the columns of the shortest prompt are yielded first, from column 1 on.
+    the model. With echo, the columns of the shortest prompt are yielded first, from column 1 on. Rows that the caller
+    marks in `done` are left out as soon as half of those under way are.
     """
     start, total = min(lengths), rows.shape[1]
     in_prompt = torch.arange(total, device=rows.device) < torch.tensor(lengths, device=rows.device)[:, None]
     cache = model.new_cache(len(lengths), total) if use_cache else None
-    read = 0
+    read, active = 0, torch.arange(len(lengths), device=rows.device)
     for column in range(start, total):
         hidden = model.hidden_states(rows[:, read:column], cache)  # without a cache, everything so far
         if echo and column == start:
             prompt_logits = at_least_float32(model.output(hidden))
             for seen in range(1, start):
-                yield seen, rows[:, seen], prompt_logits[:, seen - 1]
+                yield seen, active, rows[:, seen], prompt_logits[:, seen - 1]
         logits = at_least_float32(model.output(hidden[:, -1]))  # (B, V): only the last position predicts
         if column == start and not logits.isfinite().all():
             raise ValueError("the model's logits are not finite: check its weights for NaN and infinity")
@@ -163,7 +173,12 @@ def _steps(
         if column < max(lengths):
             ids = torch.where(in_prompt[:, column], rows[:, column], ids)
         rows[:, column] = ids
-        yield column, ids, logits
+        yield column, active, ids, logits
+        if done is not None and 2 * int(done[active].sum()) >= len(active):
+            going = (~done[active]).nonzero().squeeze(-1)
+            active, rows, in_prompt = active[going], rows[going], in_prompt[going]
+            for layer in cache or ():
+                layer.keep(going)
         read = column if use_cache else 0
 
 
@@ -187,6 +202,7 @@ def generate(
     generator: torch.Generator | None = None,
     echo: bool = False,
     use_cache: bool = True,
+    drop_finished: bool = False,
 ) -> list[Completion]:
     """Continue a batch of prompts, which may differ in length.
 
@@ -199,6 +215,8 @@ def generate(
         generator: source of randomness; None uses PyTorch's global one.
         echo: also return the prompt's ids and their log-probabilities.
         use_cache: False recomputes everything at every step, which is slow and gives the same tokens.
+        drop_finished: stop computing rows that are finished, whenever half of those under way are: faster for many
+            rows of different length. The random numbers are then dealt out to fewer rows, so samples differ.
 
     Returns:
         One `Completion` per prompt, in order.
@@ -213,9 +231,11 @@ def generate(
     tokens = [list(prompt) for prompt in prompts]
     logprobs = torch.zeros(rows.shape, dtype=torch.float64)
     reasons: list[str | None] = [None] * len(prompts)
-    for column, ids, logits in _steps(model, rows, lengths, temperature, top_k, top_p, generator, use_cache, echo):
-        logprobs[:, column] = logits.log_softmax(-1).gather(-1, ids[:, None]).squeeze(-1)
-        for row, token in enumerate(ids.tolist()):
+    done = torch.zeros(len(prompts), dtype=torch.bool, device=rows.device) if drop_finished else None
+    steps = _steps(model, rows, lengths, temperature, top_k, top_p, generator, use_cache, echo, done)
+    for column, active, ids, logits in steps:
+        logprobs[active.cpu(), column] = logits.log_softmax(-1).gather(-1, ids[:, None]).squeeze(-1).double().cpu()
+        for row, token in zip(active.tolist(), ids.tolist(), strict=True):
             if reasons[row] is not None or column < lengths[row]:
                 continue
             if token in stop_tokens:
@@ -226,6 +246,8 @@ def generate(
                 reasons[row] = "length"
         if None not in reasons:
             break
+        if done is not None:
+            done.copy_(torch.tensor([reason is not None for reason in reasons]))
     firsts = [0 if echo else length for length in lengths]
     return [
         Completion(ids[first:], logprobs[row, first : len(ids)].tolist(), reason)
@@ -247,7 +269,7 @@ def stream(
     """The new tokens of one prompt, each as soon as it is known. Arguments, errors and tokens as in `generate`."""
     _check(model, [prompt], max_new_tokens, temperature, top_k, top_p)
     rows = _prompt_rows(model, [prompt], min(len(prompt) + max_new_tokens, model.config.max_seq_len))
-    for _, ids, _ in _steps(model, rows, [len(prompt)], temperature, top_k, top_p, generator):
+    for _, _, ids, _ in _steps(model, rows, [len(prompt)], temperature, top_k, top_p, generator):
         if int(ids) in stop_tokens:
             return
         yield int(ids)

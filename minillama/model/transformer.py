@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minillama.model.attention import Attention, KVCache
+from minillama.model.attention import Attention, KVCache, separate
 from minillama.model.config import ModelConfig
 from minillama.model.embeddings import RMSNorm, at_least_float32
 from minillama.model.rope import rotation_table
@@ -49,9 +49,9 @@ class TransformerBlock(nn.Module):
         self.attention_norm = RMSNorm(config.dim, config.norm_eps)
         self.ffn_norm = RMSNorm(config.dim, config.norm_eps)
 
-    def forward(self, x: Tensor, rotations: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, rotations: Tensor, cache: KVCache | None = None, mask: Tensor | None = None) -> Tensor:
         """(B, T, d) to (B, T, d); the other arguments are those of `Attention.forward`."""
-        x = x + self.attention(self.attention_norm(x), rotations, cache)
+        x = x + self.attention(self.attention_norm(x), rotations, cache, mask)
         return x + self.feed_forward(self.ffn_norm(x))
 
 
@@ -69,7 +69,7 @@ class Llama(nn.Module):
         self.tok_embeddings = nn.Embedding(config.vocab_size, config.dim)
         self.layers = nn.ModuleList(TransformerBlock(config) for _ in range(config.n_layers))
         self.norm = RMSNorm(config.dim, config.norm_eps)
-        self.output = nn.Linear(config.dim, config.vocab_size, bias=False)
+        self.output = nn.Linear(config.dim, config.n_outputs or config.vocab_size, bias=False)
         self._rotations: Tensor | None = None  # computed, not learned: no part of the state dict
         if self.output.weight.device.type != "meta":
             self.init_weights(seed)
@@ -112,27 +112,39 @@ class Llama(nn.Module):
                 table = self._rotations = rotation_table(self.config.head_dim, positions, self.config.rope_theta, dtype)
         return table[start:end]
 
-    def hidden_states(self, tokens: Tensor, cache: list[KVCache] | None = None) -> Tensor:
+    def hidden_states(
+        self, tokens: Tensor, cache: list[KVCache] | None = None, documents: Tensor | None = None
+    ) -> Tensor:
         """The stream after the last norm.
 
         Args:
             tokens: integer ids, shape (B, T).
             cache: from `new_cache`; the tokens then continue the cached ones, and are added to it.
+            documents: numbers of the texts that a row is packed with (chapter 12), shape (B, T): each token then sees
+                only its own text, whose positions count from 0. Not together with a cache.
 
         Returns:
             shape (B, T, d).
 
         Raises:
-            ValueError: if `tokens` is not two-dimensional, or a cache is full.
+            ValueError: if `tokens` is not two-dimensional, `documents` has another shape, or a cache is full.
         """
         if tokens.dim() != 2:
             raise ValueError(f"tokens must have shape (batch, length), got {tuple(tokens.shape)}")
-        rotations = self.rotations(cache[0].length if cache else 0, tokens.shape[1])
+        rotations, mask = self.rotations(cache[0].length if cache else 0, tokens.shape[1]), None
+        if documents is not None:
+            if cache or documents.shape != tokens.shape:
+                raise ValueError(
+                    f"documents need the shape of tokens {tuple(tokens.shape)} and no cache, got shape "
+                    f"{tuple(documents.shape)}{' and a cache' if cache else ''}"
+                )
+            mask, positions = separate(documents)
+            rotations = rotations[positions][:, None]  # (B, 1, T, hd / 2)
         x = self.tok_embeddings(tokens)  # (B, T, d)
         for i, layer in enumerate(self.layers):
-            x = layer(x, rotations, cache[i] if cache else None)
+            x = layer(x, rotations, cache[i] if cache else None, mask)
         return self.norm(x)
 
-    def forward(self, tokens: Tensor, cache: list[KVCache] | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, cache: list[KVCache] | None = None, documents: Tensor | None = None) -> Tensor:
         """Logits of the next token at every position, shape (B, T, V), in float32 (float64 in a float64 model)."""
-        return at_least_float32(self.output(self.hidden_states(tokens, cache)))
+        return at_least_float32(self.output(self.hidden_states(tokens, cache, documents)))

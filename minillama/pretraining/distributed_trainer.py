@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.device_mesh import DeviceMesh
 
@@ -30,7 +31,7 @@ from minillama.pretraining.distributed import (
 )
 from minillama.pretraining.schedule import DTYPES, TrainConfig, make_optimizer
 from minillama.pretraining.shards import Batches
-from minillama.pretraining.trainer import StepRecord, Trainer
+from minillama.pretraining.trainer import StepRecord, Trainer, next_token_loss
 
 
 class DistributedTrainer(Trainer):
@@ -43,7 +44,7 @@ class DistributedTrainer(Trainer):
     Args:
         model: the same on every process.
         batches: with the mesh's rank and size; `batch_size` is this process's share of `config.batch_size`.
-        config, folder, on_step, on_eval, peak_flops: as in `Trainer`; both functions are called on every process.
+        config, folder, on_step, on_eval, peak_flops, loss: as in `Trainer`; both functions are called on every process.
         device: the mesh, from `setup`.
     """
 
@@ -58,10 +59,11 @@ class DistributedTrainer(Trainer):
         *,
         device: DeviceMesh,
         peak_flops: float | None = None,
+        loss: Callable[[nn.Module, Any], Tensor] = next_token_loss,
     ):
         self.rank, self.processes = device.get_local_rank(), device.size()
         shard(model, device, DTYPES[config.dtype])
-        super().__init__(model, batches, config, folder, on_step, on_eval, device.device_type, peak_flops)
+        super().__init__(model, batches, config, folder, on_step, on_eval, device.device_type, peak_flops, loss)
 
     def mean(self, value: float) -> float:
         """The mean of a number over all processes, each of which must call this."""

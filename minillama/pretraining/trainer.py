@@ -96,6 +96,7 @@ class Trainer:
         device: where the model is moved to.
         peak_flops: what a process's device can do at best (`matmul_peak`); the progress bar then shows the share in
             use, MFU.
+        loss: what is made small: a function of the model and a batch; Part III has others than `next_token_loss`.
 
     Attributes:
         step: updates done.
@@ -118,6 +119,7 @@ class Trainer:
         on_eval: Callable[["Trainer"], None] | None = None,
         device: str | torch.device = "cpu",
         peak_flops: float | None = None,
+        loss: Callable[[nn.Module, Any], Tensor] = next_token_loss,
     ):
         sequences = batches.batch_size * batches.world_size
         if (sequences, batches.context) != (config.batch_size, config.context):
@@ -135,7 +137,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.device = torch.device(device)
         self.model = model.to(self.device)
-        self.batches, self.config, self.peak_flops = batches, config, peak_flops
+        self.batches, self.config, self.peak_flops, self.loss = batches, config, peak_flops, loss
         self.folder = None if folder is None else Path(folder)
         self.on_step, self.on_eval = on_step, on_eval
         self.optimizer = make_optimizer(model, config)
@@ -152,13 +154,14 @@ class Trainer:
         on_eval: Callable[["Trainer"], None] | None = None,
         device: str | torch.device = "cpu",
         peak_flops: float | None = None,
+        loss: Callable[[nn.Module, Any], Tensor] = next_token_loss,
     ) -> "Trainer":
         """The run in a folder, as its last checkpoint left it.
 
         Args:
             folder: where the run keeps its checkpoints.
             batches: as at the start of the run; they are moved to where it stopped.
-            on_step, on_eval, device, peak_flops: as in `Trainer`; they are no part of a checkpoint.
+            on_step, on_eval, device, peak_flops, loss: as in `Trainer`; they are no part of a checkpoint.
 
         Raises:
             CheckpointError: if there is no checkpoint, or the last one is damaged.
@@ -167,7 +170,7 @@ class Trainer:
         last = last_checkpoint(folder)
         state = read_state(last)
         model, config = cls._blank(last, state), TrainConfig(**state["config"])
-        trainer = cls(model, batches, config, None, on_step, on_eval, device=device, peak_flops=peak_flops)
+        trainer = cls(model, batches, config, None, on_step, on_eval, device=device, peak_flops=peak_flops, loss=loss)
         trainer._restore(last)
         batches.load_state_dict(state["batches"])
         trainer.folder, trainer.step, trainer.tokens = Path(folder), state["step"], state["tokens"]
@@ -247,7 +250,7 @@ class Trainer:
         for _ in range(config.accumulate):
             tokens = next(self.batches).to(self.device)  # (B, T + 1)
             with torch.autocast(self.device.type, DTYPES["bfloat16"], enabled=config.dtype == "bfloat16"):
-                part = next_token_loss(self._forward, tokens) / config.accumulate
+                part = self.loss(self._forward, tokens) / config.accumulate
             part.backward()  # adds to the gradients of the parts before
             loss += part.item()
         loss, norm = self.mean(loss), self._clip()
