@@ -70,23 +70,30 @@ def example(tokenizer: Tokenizer, request: Request, answer: str, prompts_too: bo
     return Example(tokens, [prompts_too or i >= first for i in range(len(tokens))])
 
 
-def pack(examples: Sequence[Example], context: int) -> list[list[Example]]:
-    """Fill rows of `context` tokens, the longest example first, each into the first row where it fits.
+def pack(lengths: Sequence[int], context: int) -> list[list[int]]:
+    """Which texts share a row of `context` tokens: the longest first, each into the first row where it fits.
+
+    Args:
+        lengths: of the texts, in tokens.
+        context: length of a row.
+
+    Returns:
+        the numbers of the texts in each row.
 
     Raises:
-        ValueError: if an example is longer than a row.
+        ValueError: if a text is longer than a row.
     """
-    rows: list[list[Example]] = []
+    rows: list[list[int]] = []
     room: list[int] = []
-    for e in sorted(examples, key=len, reverse=True):
-        if len(e) > context:
-            raise ValueError(f"a dialogue of {len(e)} tokens does not fit a row of {context}; make rows longer")
-        fits = next((i for i, left in enumerate(room) if left >= len(e)), len(rows))
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if lengths[i] > context:
+            raise ValueError(f"a dialogue of {lengths[i]} tokens does not fit a row of {context}; make rows longer")
+        fits = next((row for row, left in enumerate(room) if left >= lengths[i]), len(rows))
         if fits == len(rows):
             rows.append([])
             room.append(context)
-        rows[fits].append(e)
-        room[fits] -= len(e)
+        rows[fits].append(i)
+        room[fits] -= lengths[i]
     return rows
 
 
@@ -240,7 +247,7 @@ def fine_tune(
     progress: bool = True,
 ) -> list[float]:
     """Learn answers from examples, in place; arguments and result are those of `tune`."""
-    rows = pack(examples, recipe.context)
+    rows = [[examples[i] for i in row] for row in pack([len(e) for e in examples], recipe.context)]
     identity = repr([[(list(e.tokens), list(e.said)) for e in row] for row in rows])
     batches = Epochs(rows, recipe.batch_size, recipe.context, collate, identity, recipe.seed)
     return tune(model, batches, recipe, answer_loss, folder, device, progress)
