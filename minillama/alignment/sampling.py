@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
+from minillama.alignment.packing import packed
 from minillama.model.generation import generate
 from minillama.model.tokenizer import Tokenizer
 from minillama.model.transformer import Llama
@@ -77,3 +79,28 @@ def sample(
             tokens = (*completion.tokens, tokenizer.eos_id) if ended else tuple(completion.tokens)
             answers[i] = Answer(tokenizer.decode(tokens).strip(), tokens, ended)
     return [answers[i] for i in range(len(prompts))]
+
+
+def logprobs(
+    model: Llama, prompts: Sequence[Sequence[int]], answers: Sequence[Answer], context: int = 256
+) -> list[Tensor]:
+    """Log-probability of every token of each answer under a model, given its prompt and the tokens before.
+
+    Args:
+        model: any model with the answers' tokenizer, not only the one that gave them.
+        prompts: token ids.
+        answers: one to each prompt.
+        context: tokens of a row into which texts are packed.
+
+    Returns:
+        a tensor of shape (len(answer.tokens),) for each, with gradient if the model has one.
+    """
+    texts = [[*prompt, *answer.tokens] for prompt, answer in zip(prompts, answers, strict=True)]
+    tokens, documents, ends = packed(texts, context)
+    device = model.tok_embeddings.weight.device
+    logits = model(tokens[:, :-1].to(device), documents=documents[:, :-1].to(device))
+    of_next = logits.log_softmax(-1).gather(-1, tokens[:, 1:, None].to(device)).squeeze(-1)  # (rows, T - 1)
+    found = []
+    for answer, (row, end) in zip(answers, ends, strict=True):
+        found.append(of_next[row, end - len(answer.tokens) : end])
+    return found

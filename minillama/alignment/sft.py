@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minillama.alignment.chat import encode_dialogue, messages
+from minillama.alignment.packing import pack
 from minillama.model.tokenizer import Tokenizer
 from minillama.model.transformer import Llama
 from minillama.pretraining.checkpointing import checkpoints
@@ -68,33 +69,6 @@ def example(tokenizer: Tokenizer, request: Request, answer: str, prompts_too: bo
     tokens, said = encode_dialogue(tokenizer, messages(request, answer))
     first = len(tokens) - said[::-1].index(False)  # behind the last token that is not the assistant's
     return Example(tokens, [prompts_too or i >= first for i in range(len(tokens))])
-
-
-def pack(lengths: Sequence[int], context: int) -> list[list[int]]:
-    """Which texts share a row of `context` tokens: the longest first, each into the first row where it fits.
-
-    Args:
-        lengths: of the texts, in tokens.
-        context: length of a row.
-
-    Returns:
-        the numbers of the texts in each row.
-
-    Raises:
-        ValueError: if a text is longer than a row.
-    """
-    rows: list[list[int]] = []
-    room: list[int] = []
-    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if lengths[i] > context:
-            raise ValueError(f"a dialogue of {lengths[i]} tokens does not fit a row of {context}; make rows longer")
-        fits = next((row for row, left in enumerate(room) if left >= lengths[i]), len(rows))
-        if fits == len(rows):
-            rows.append([])
-            room.append(context)
-        rows[fits].append(i)
-        room[fits] -= lengths[i]
-    return rows
 
 
 def collate(rows: Sequence[Sequence[Example]]) -> Rows:

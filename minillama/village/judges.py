@@ -199,7 +199,7 @@ def _continue(request: Request, answer: str) -> float:
         return 0.0
     actors, things = {e.get("a") for e in old} - {None}, {e.get("t") for e in old} - {None}
     everybody = actors | {e.get("b") for e in old} - {None}
-    facts = {e.kind for e in fresh if e.kind in core.FACTS and e["a"] in everybody | {a["a"] for a in acts}}
+    facts = {e.kind for e in fresh if e.kind in core.FACTS and e["a"] in everybody | {a.get("a") for a in acts}}
     felt = acts[-1].kind == f"feel_{mood}" if mood else any(e.kind.startswith("feel_") for e in acts)
     score = 0.3 * any({e.get("a"), e.get("b")} & everybody or e.get("t") in things for e in acts) + 0.25 * felt
     score += 0.25 * any(e.get("t") in things or {e.get("a"), e.get("b")} <= everybody for e in acts)
