@@ -7,11 +7,14 @@ Source: Touvron et al. 2023b, section 4.1 (violations), section 5.1 (diversity);
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from minillama.alignment.chat import encode_prompt, messages
-from minillama.alignment.sampling import Answer, sample
+from minillama.alignment.sampling import Answer, logprobs, sample
 from minillama.model.tokenizer import Tokenizer
 from minillama.model.transformer import Llama
 from minillama.village.draw import Request
@@ -83,3 +86,54 @@ def report(judged: Sequence[Judged]) -> dict[str, float]:
     for family in sorted({j.request.family for j in harmless}):
         found[f"helpful/{family}"] = share([j.helpful for j in harmless if j.request.family == family])
     return found
+
+
+@torch.inference_mode()
+def kl(policy: Llama, reference: Llama, tokenizer: Tokenizer, requests: Sequence[Request], answers: Sequence[Answer]):
+    """KL(policy || reference) of whole answers in nats, by samples: ln policy - ln reference of each answer.
+
+    Args:
+        policy: the model that gave the answers, at temperature 1 and without top-p.
+        reference: what it is compared with.
+        tokenizer: of both.
+        requests, answers: what was asked and said.
+
+    Returns:
+        float64, shape (len(answers),); the mean is unbiased, single values may be negative.
+    """
+    prompts = [encode_prompt(tokenizer, messages(request)) for request in requests]
+    found = []
+    for start in range(0, len(prompts), 256):
+        part = slice(start, start + 256)
+        sums = [[x.double().sum() for x in logprobs(m, prompts[part], answers[part])] for m in (policy, reference)]
+        found += [own - other for own, other in zip(*sums, strict=True)]
+    return torch.stack(found)
+
+
+def bleu(text: str, others: Sequence[str], longest: int = 4) -> float:
+    """How much of a text's word sequences of 1 to 4 words stands in others, from 0 to 1.
+
+    Geometric mean of the clipped precisions, each with 1 added to both counts (so that one missing length is not the
+    end), times the penalty for a text that is shorter than the nearest of the others.
+    """
+    words, rest = text.split(), [other.split() for other in others]
+    if not words:
+        return 0.0
+    logs = 0.0
+    for n in range(1, longest + 1):
+        own = _ngrams(words, n)
+        most = Counter()
+        for other in rest:
+            most |= _ngrams(other, n)
+        logs += math.log((sum((own & most).values()) + 1) / (sum(own.values()) + 1)) / longest
+    nearest = min((len(other) for other in rest), key=lambda length: (abs(length - len(words)), length))
+    return math.exp(logs + min(0.0, 1 - nearest / len(words)))
+
+
+def _ngrams(words: Sequence[str], n: int) -> Counter:
+    return Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
+
+
+def self_bleu(texts: Sequence[str]) -> float:
+    """Mean BLEU of each of several answers to one prompt against the others: 1 if they are all the same."""
+    return share([bleu(text, [*texts[:i], *texts[i + 1 :]]) for i, text in enumerate(texts)])
