@@ -9,17 +9,26 @@ Does not: Code Llama 70B's other format; find an attack in plain words, which no
 Source: the reference's format and its check for tags (August 2023), as described in its release notes.
 """
 
+import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal, TypedDict
 
 from minillama.model.tokenizer import Tokenizer
 from minillama.village.draw import Request
 
 TAGS = ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>")
-_ALIKE = str.maketrans({"‹": "<", "〈": "<", "⟨": "<", "«": "<<", "《": "<<", "›": ">", "〉": ">", "⟩": ">"})
-_ALIKE |= str.maketrans({"»": ">>", "》": ">>", "【": "[", "〔": "[", "】": "]", "〕": "]", "∕": "/", "⁄": "/"})
-_UNSEEN = {"Cc", "Cf", "Mn", "Me", "Zs"}  # controls, joiners, marks and spaces: they leave little to see
+_ALIKE = str.maketrans(
+    {c: one for one, those in {
+        "<": "‹〈⟨❮❬❰˂ᐸ", ">": "›〉⟩❯❭❱˃ᐳ", "<<": "«《⟪≪", ">>": "»》⟫≫", "[": "【〔⟦〖❲", "]": "】〕⟧〗❳", "/": "∕⁄⧸╱",
+        "i": "ΙіІӀı", "n": "Ν", "s": "Ѕѕ", "t": "ΤТт", "y": "ΥУу",
+    }.items() for c in those}
+)  # fmt: skip
+_UNSEEN = {"Cc", "Cf", "Mn", "Me", "Zs", "Zl", "Zp"}  # controls, joiners, marks and spaces: they leave little to see
+_BLANK = "\u115f\u1160\u2800\u2581"  # nor do these; the last is a space to SentencePiece
+_BRACKETS = frozenset("[]<>/")
+_ENDS = re.compile(r"\A[\s\u2581]+|[\s\u2581]+\Z")  # a message that ends in "\u2581" would break up the tag behind it
 
 
 class Message(TypedDict):
@@ -45,10 +54,8 @@ def find_tag(text: str) -> tuple[int, int] | None:
     """
     bare, origin = [], []
     for i, character in enumerate(text):
-        for c in unicodedata.normalize("NFKD", character).translate(_ALIKE).lower():
-            if unicodedata.category(c) not in _UNSEEN:
-                bare.append(c)
-                origin.append(i)
+        bare += (seen := _seen(character))
+        origin += [i] * len(seen)
     bare = "".join(bare)
     found = [(at, tag) for tag in TAGS if (at := bare.find(tag.lower())) >= 0]
     if not found:
@@ -57,11 +64,18 @@ def find_tag(text: str) -> tuple[int, int] | None:
     return origin[at], origin[at + len(tag) - 1] + 1
 
 
+@lru_cache(maxsize=4096)
+def _seen(character: str) -> str:
+    """What a reader may take a character for, in small letters; "" for one that is not seen."""
+    plain = unicodedata.normalize("NFKD", character).translate(_ALIKE).lower()
+    return "".join(c for c in plain if unicodedata.category(c) not in _UNSEEN and c not in _BLANK)
+
+
 def defuse(text: str) -> str:
     """The text with the brackets of every tag taken away: "[INST]" becomes "INST"."""
     while span := find_tag(text):
         begin, end = span
-        text = text[:begin] + "".join(c for c in text[begin:end] if c.isalnum() or c == " ") + text[end:]
+        text = text[:begin] + "".join(c for c in text[begin:end] if _BRACKETS.isdisjoint(_seen(c))) + text[end:]
     return text
 
 
@@ -80,7 +94,7 @@ def check_dialogue(messages: Sequence[Message], last: str) -> list[Message]:
     for number, message in enumerate(messages):
         if set(message) != {"role", "content"} or not isinstance(message["content"], str):
             raise DialogueError(f"message {number} must have a role and a content that is text, got {message!r}")
-        role, content = message["role"], message["content"].strip()
+        role, content = message["role"], _ENDS.sub("", message["content"])
         if not content and role != "system":
             raise DialogueError(f"message {number} ({role}) is empty; leave it out or write something")
         if span := find_tag(content):
