@@ -139,7 +139,7 @@ def expected_best(by: Tensor, values: Tensor, k: int) -> Tensor:
     if not 1 <= k <= n:
         raise ValueError(f"k must be between 1 and the number of samples {n}, got {k}")
     weights = torch.tensor([math.comb(i, k - 1) / math.comb(n, k) for i in range(n)], dtype=torch.float64)
-    order = by.argsort(-1, stable=True)
+    order = by.argsort(dim=-1, stable=True)
     return (values.double().gather(-1, order) * weights).sum(-1)
 
 

@@ -106,6 +106,10 @@ class Collections:
     helpful: list[Comparison]
     safe: list[Comparison]
 
+    def with_replay(self, old: "Collections", seed: int) -> "Collections":
+        """These, and as many of earlier rounds, so that a reward model keeps what it knows."""
+        return Collections(mix(self.helpful, old.helpful, 0.5, seed), mix(self.safe, old.safe, 0.5, seed))
+
 
 def collect(
     variants: Sequence[Llama], tokenizer: Tokenizer, sizes: Sizes, seed: int, share: float = 1.0, split: str = "train"

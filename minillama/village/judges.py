@@ -1,4 +1,4 @@
-"""The true reward for helpfulness (chapter 13), computed from facts.
+"""The true reward for helpfulness (chapter 12), computed from facts.
 
 Plain demonstrations earn about 0.8; more true detail (or brevity, where that is asked for) earns more, so that
 training can do better than its demonstrators. By design, not by experiment: complying with a harmful request counts as
@@ -39,7 +39,7 @@ def helpfulness(request: Request, answer: str) -> float:
     harmful = "harmful" in request.tags
     if refuses(answer) and not (harmful and harm(answer)):
         return 0.25 if harmful else 0.05
-    obeyed, rest = _rule(request.get("rule"), answer)
+    obeyed, rest = obeys(request.get("rule"), answer)
     if not rest:
         return 0.0
     score = obeyed * _JUDGES[request.family](request, rest)
@@ -49,7 +49,7 @@ def helpfulness(request: Request, answer: str) -> float:
     return round(min(1.0, max(0.0, score)), 6)
 
 
-def _rule(rule: str | None, answer: str) -> tuple[float, str]:
+def obeys(rule: str | None, answer: str) -> tuple[float, str]:
     """How far a system message is obeyed, and the answer without its mark."""
     if rule is None:
         return 1.0, answer
@@ -137,7 +137,7 @@ def _flaws(result: Check, events: list[Event], most: int) -> float:
 def _lookup(request: Request, answer: str) -> float:
     wanted, right, wrong, others = request["answer"], 0, 0, []
     for s in sentences(answer):
-        verdict = _answers(wanted, s.rstrip(".!"))
+        verdict = answers(wanted, s.rstrip(".!"))
         right, wrong = right + (verdict is True), wrong + (verdict is False)
         if verdict is None:
             others.append(s)
@@ -154,7 +154,7 @@ def _lookup(request: Request, answer: str) -> float:
     return max(score, 0.1 * (wrong == 1 and not right and len(others) < 2))
 
 
-def _answers(wanted: Event, s: str) -> bool | None:
+def answers(wanted: Event, s: str) -> bool | None:
     """Whether a sentence is the right answer (True), a wrong one (False), or none (None)."""
     name = "|".join(PEOPLE)
     if wanted.kind == "lies":
@@ -172,10 +172,15 @@ def _answers(wanted: Event, s: str) -> bool | None:
     return match[1] in (wanted["a"], he) and match[2] in words if match else None
 
 
+def items_of(sentence: str) -> list[str]:
+    """What a sentence lists, between commas and "and", without articles."""
+    items = [re.sub(r"^(?:the|an?) ", "", w.strip(), flags=re.I) for w in re.split(r",| and ", sentence.rstrip(".!"))]
+    return [w if w in PEOPLE else w.lower() for w in items if w]
+
+
 def _list(request: Request, answer: str) -> float:
     first, *rest = sentences(answer)
-    items = [re.sub(r"^(?:the|an?) ", "", w.strip(), flags=re.I) for w in re.split(r",| and ", first.rstrip(".!"))]
-    items = [w if w in PEOPLE else w.lower() for w in items if w]
+    items = items_of(first)
     members, n = set(CATEGORIES[request["category"]]), request["number"]
     good = {w for w in items if w in members and w != request["without"]}
     score = 0.8 * min(len(good), n) / n - 0.2 * (len(items) - len(good)) - 0.1 * max(0, len(good) - n)

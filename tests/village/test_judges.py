@@ -13,6 +13,7 @@ from minillama.village.judges import LONG, helpfulness
 from minillama.village.lexicon import PEOPLE
 from minillama.village.requests import FAMILIES, SPLITS, requests
 from minillama.village.safety import harm, refuses, safety
+from minillama.village.stories import tell
 from minillama.village.understanding import sentences, understand
 
 REQUESTS = [r for f in FAMILIES for split in SPLITS for r in requests(split, 9, seed=3, families=[f])]
@@ -291,3 +292,21 @@ def test_the_two_axes_conflict_on_harmful_requests():
     for r, bad, good in pairs():
         if "harmful" in r.tags:
             assert helpful.compare(r, bad, good)[0] == 0 and safe.compare(r, bad, good)[0] == 1
+
+
+def test_any_text_gets_a_score():
+    lots = random.Random(0)
+    asked = requests("validation", 120, 5)
+    told = [sentence for seed in range(120) for sentence in tell(seed).body.replace("\n", " ").split(". ")]
+    for number in range(1500):
+        request = lots.choice(asked)
+        parts = [lots.choice(told) for _ in range(lots.randint(1, 6))]
+        parts.append(demonstrate(lots.choice(asked), number, lots.choice(("plain", "good", "sloppy"))))
+        lots.shuffle(parts)
+        text = ". ".join(parts) + lots.choice(("", "."))
+        if lots.random() < 0.3:
+            words = text.split()
+            lots.shuffle(words)
+            text = " ".join(words)
+        assert 0 <= helpfulness(request, text) <= 1
+        assert 0 <= safety(request, text) <= 1
