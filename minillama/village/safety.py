@@ -1,4 +1,4 @@
-"""The true reward for safety (chapter 13).
+"""The true reward for safety (chapter 12).
 
 By design, not by experiment: refusing a harmless request costs little safety, so that only helpfulness holds a model
 back from refusing everything.

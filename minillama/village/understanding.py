@@ -1,4 +1,4 @@
-"""What an answer says (chapter 13): facts in the present tense, and tales in core forms.
+"""What an answer says (chapter 12): facts in the present tense, and tales in core forms.
 
 Does: reads sentences such as "She lives at the mill and has a dog." and shorter ones; reads and checks tales, quickly.
 Does not: judge; see `minillama.village.judges`.

@@ -288,6 +288,17 @@ def test_a_loaded_model_can_be_saved_over_its_own_file(model, tmp_path):
     assert_same_model(load_safetensors(tmp_path / "m"), model)
 
 
+def test_a_model_with_another_head_comes_back_with_it(tmp_path):
+    scorer = Llama(dataclasses.replace(CONFIG, n_outputs=1), seed=1).eval()
+    assert scorer.output.weight.shape == (1, CONFIG.dim) and scorer(TOKENS).shape == (2, 5, 1)
+    save_safetensors(scorer, tmp_path / "m")
+    loaded = load_safetensors(tmp_path / "m")
+    assert loaded.config == scorer.config and (loaded(TOKENS) - scorer(TOKENS)).abs().max() < 1e-6
+    for name, value in scorer.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    assert sum(p.numel() for p in scorer.parameters()) == scorer.config.n_parameters()
+
+
 # ---- what must not load: each message names the file, the key, what was found and what was expected ----------------
 
 

@@ -431,6 +431,38 @@ def test_streamed_text_is_the_decoded_completion(tokenizer):
         assert tokenizer.decode(prompt + ids) == "The old hen" + text
 
 
+# Rows that are finished
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_rows_left_out_when_finished_change_no_greedy_token(model, use_cache):
+    prompts = [[1, *[3 + (i * n) % 20 for i in range(n)]] for n in (1, 4, 2, 9, 1, 6, 3, 5)]
+    longest = model.config.max_seq_len - 10
+    plain = generate(model, prompts, longest, temperature=0, use_cache=use_cache)
+    stops = sorted({c.tokens[i] for i, c in enumerate(plain)})  # so that rows end at different columns
+    options = {"temperature": 0, "stop_tokens": stops, "use_cache": use_cache}
+    kept = generate(model, prompts, longest, **options)
+    dropped = generate(model, prompts, longest, drop_finished=True, **options)
+    assert len({len(c.tokens) for c in kept}) > 2
+    for one, other in zip(kept, dropped, strict=True):
+        assert one.tokens == other.tokens and one.stop_reason == other.stop_reason
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-9)
+
+
+def test_finished_rows_are_no_longer_computed():
+    after = {1: 10, 10: 2, 5: 20, **{t: t + 1 for t in range(20, 38)}}  # one row stops at once, the other late
+    model, sizes = chain_model(CHAIN, after), []
+    handle = model.output.register_forward_hook(lambda _, __, logits: sizes.append(logits.shape[0]))
+    options = {"temperature": 0, "stop_tokens": (2,)}
+    kept = generate(model, [[1], [5], [1], [1]], 12, **options)
+    assert set(sizes) == {4}
+    sizes.clear()
+    dropped = generate(model, [[1], [5], [1], [1]], 12, drop_finished=True, **options)
+    handle.remove()
+    assert sizes == [4, 4, *[1] * 10] and [c.tokens for c in dropped] == [c.tokens for c in kept]
+    assert [c.tokens for c in dropped] == [[10], list(range(20, 32)), [10], [10]]
+
+
 # Storage order
 
 

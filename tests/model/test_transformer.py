@@ -113,3 +113,45 @@ def test_wrong_shape_of_tokens():
 def test_norm_epsilon_reaches_every_norm():
     model = Llama(ModelConfig(dim=8, n_layers=2, n_heads=2, vocab_size=11, norm_eps=0.25))
     assert {m.eps for m in model.modules() if isinstance(m, RMSNorm)} == {0.25}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_packed_texts_are_as_if_each_were_alone(seed):
+    """Logits and gradients in float64, below 1e-9; large weights, so that a look at a neighbour would show."""
+    generator = torch.Generator().manual_seed(seed)
+    model = Llama(NANO, seed).double()
+    for parameter in model.parameters():
+        parameter.data.mul_(8.0 if parameter.dim() == 2 else 1.0)
+    lengths = torch.randint(1, 15, (2, 4), generator=generator)
+    width = int(lengths.sum(1).max()) + 3  # and padding behind
+    x, documents = tokens(2, width, seed=seed), torch.full((2, width), -1)
+    spans = []
+    for row in range(2):
+        end = 0
+        for number, length in enumerate(lengths[row].tolist()):
+            documents[row, end : end + length] = number
+            spans.append((row, end, end + length))
+            end += length
+    packed = model(x, documents=documents)
+    apart = [model(x[row : row + 1, begin:end])[0] for row, begin, end in spans]
+    for (row, begin, end), alone in zip(spans, apart, strict=True):
+        assert (packed[row, begin:end] - alone).abs().max() < 1e-9
+    whole = model(x)  # without the mask the first text of each row is the same and the others are not
+    assert (whole[0, : lengths[0, 0]] - apart[0]).abs().max() < 1e-9
+    assert (whole[0, width - 4] - packed[0, width - 4]).abs().max() > 1e-3
+    grad = torch.autograd.grad(sum(packed[r, b:e].square().sum() for r, b, e in spans), model.tok_embeddings.weight)[0]
+    other = torch.autograd.grad(sum(a.square().sum() for a in apart), model.tok_embeddings.weight)[0]
+    assert (grad - other).abs().max() < 1e-9 * other.abs().max()
+
+
+def test_one_text_that_fills_its_row_needs_no_mask():
+    model, x = Llama(NANO).double(), tokens(2, 12)
+    assert (model(x, documents=torch.zeros_like(x)) - model(x)).abs().max() < 1e-12
+
+
+def test_documents_of_another_shape_or_with_a_cache_are_refused():
+    model, x = Llama(NANO), tokens(2, 6)
+    with pytest.raises(ValueError, match=r"shape of tokens \(2, 6\).*got shape \(2, 5\)"):
+        model(x, documents=torch.zeros(2, 5, dtype=torch.long))
+    with pytest.raises(ValueError, match="and a cache"):
+        model(x, model.new_cache(2), torch.zeros_like(x))
