@@ -82,15 +82,17 @@ def grade(
     requests: Sequence[Request],
     answers: Sequence[Answer],
     batch_size: int = 256,
+    context: int = 256,
 ) -> Tensor:
     """Scores of answers to requests, as logits, shape (len(answers),); the sigmoid of one is the paper's R."""
-    found = []
+    if len(requests) != len(answers):
+        raise ValueError(f"expected one answer to each request, got {len(answers)} to {len(requests)}")
+    found = [torch.empty(0)]
     for start in range(0, len(answers), batch_size):
         part = slice(start, start + batch_size)
-        found.append(
-            scores(model, [sequence(tokenizer, *pair) for pair in zip(requests[part], answers[part], strict=True)])
-        )
-    return torch.cat(found).cpu()
+        texts = [sequence(tokenizer, *pair) for pair in zip(requests[part], answers[part], strict=True)]
+        found.append(scores(model, texts, context).cpu())
+    return torch.cat(found)
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,9 @@ def safety_loss(values: Tensor, safe: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(values[labelled], safe[labelled].to(values.dtype))
 
 
-def reward_loss(model: nn.Module, batch: Pairs, safety_weight: float = 0.0) -> Tensor:
-    """Ranking loss, and the safety loss times its weight."""
-    values = scores(model, batch.sequences)
+def reward_loss(model: nn.Module, batch: Pairs, safety_weight: float = 0.0, context: int = 256) -> Tensor:
+    """Ranking loss, and the safety loss times its weight; texts are packed into rows of `context` tokens."""
+    values = scores(model, batch.sequences, context)
     chosen, rejected = values.chunk(2)
     loss = ranking_loss(chosen, rejected, batch.margins.to(values.dtype))
     return loss + safety_weight * safety_loss(values, batch.safe) if safety_weight else loss
@@ -167,13 +169,14 @@ def train_reward_model(
     Returns:
         the loss of every step.
     """
-    identity = repr([(c.request.lines, c.chosen.tokens, c.rejected.tokens, c.degree) for c in comparisons]) + margin
+    items = [(c.request.lines, c.chosen.tokens, c.rejected.tokens, c.degree, c.safe) for c in comparisons]
+    identity = repr((items, margin, safety_weight))
 
     def collate(items: list[Comparison]) -> Pairs:
         return pairs(tokenizer, items, margin)
 
     def loss(model: nn.Module, batch: Pairs) -> Tensor:
-        return reward_loss(model, batch, safety_weight)
+        return reward_loss(model, batch, safety_weight, recipe.context)
 
     batches = Epochs(comparisons, recipe.batch_size, recipe.context, collate, identity, recipe.seed)
     return tune(model, batches, recipe, loss, folder, device, progress)
