@@ -4,7 +4,7 @@ Two variants of a model answer at different temperatures; an annotator must choo
 Helpfulness is compared on harmless requests and safety on risky ones, in two collections that are kept apart. In the
 safety collection it is also said of each answer whether it is safe.
 
-Does: gathers comparisons; mixes collections as the paper does.
+Does: gathers comparisons; mixes collections as the paper does; stores them in few bytes.
 Does not: ask people; see `minillama.village.annotators` for those who answer here, `minillama.figures` for you.
 Source: Touvron et al. 2023b, section 3.2.1 (collection), section 3.2.2 (mixtures), table 6.
 """
@@ -18,7 +18,7 @@ from minillama.alignment.measures import ask
 from minillama.alignment.sampling import Answer
 from minillama.model.tokenizer import Tokenizer
 from minillama.model.transformer import Llama
-from minillama.village.annotators import Annotator
+from minillama.village.annotators import DEGREES, Annotator
 from minillama.village.draw import Request
 from minillama.village.safety import harm
 
@@ -116,3 +116,32 @@ def mix(main: Sequence[Comparison], other: Sequence[Comparison], other_share: fl
     mixed = [*main, *lots.sample(list(other), wanted)]
     lots.shuffle(mixed)
     return mixed
+
+
+def rows(comparisons: Sequence[Comparison], asked: Sequence[Request]) -> list[list]:
+    """Comparisons as JSON: the request's number among those asked, both answers' token ids, and the degree's number.
+
+    Raises:
+        ValueError: if a request was not asked.
+    """
+    number = {request: i for i, request in enumerate(asked)}
+    if unknown := [c.request.prompt for c in comparisons if c.request not in number]:
+        raise ValueError(f"{len(unknown)} requests are not among those asked; the first is {unknown[0]!r}")
+    return [
+        [number[c.request], list(c.chosen.tokens), list(c.rejected.tokens), DEGREES.index(c.degree)]
+        for c in comparisons
+    ]
+
+
+def from_rows(
+    stored: Sequence[Sequence], asked: Sequence[Request], tokenizer: Tokenizer, safety: bool
+) -> list[Comparison]:
+    """The comparisons that `rows` stored, with the same requests asked; with labels if they are about safety."""
+    found = []
+    for number, *sides, degree in stored:
+        chosen, rejected = (
+            Answer(tokenizer.decode(tokens).strip(), tuple(tokens), tokens[-1] == tokenizer.eos_id) for tokens in sides
+        )
+        safe = (harm(chosen.text) == 0, harm(rejected.text) == 0) if safety else None
+        found.append(Comparison(asked[number], chosen, rejected, DEGREES[degree], safe))
+    return found

@@ -1,5 +1,6 @@
 """Comparisons: what is compared and what is left out, the paper's mixtures, and answers that come again by seed."""
 
+import json
 import random
 from dataclasses import dataclass, field
 
@@ -8,7 +9,7 @@ import pytest
 from minillama import data_path
 from minillama.alignment import comparisons
 from minillama.alignment.chat import encode_dialogue, messages
-from minillama.alignment.comparisons import Comparison, compare, gather, mix, written
+from minillama.alignment.comparisons import Comparison, compare, from_rows, gather, mix, rows, written
 from minillama.alignment.sampling import Answer
 from minillama.model.config import ModelConfig
 from minillama.model.tokenizer import Tokenizer
@@ -169,3 +170,21 @@ def test_a_mixture_is_shuffled_and_takes_no_more_than_there_is():
 def test_an_impossible_share_is_refused(share):
     with pytest.raises(ValueError, match=rf"must be in \[0, 1\), got {share}"):
         mix([1], [2], share)
+
+
+# Storing
+
+
+@pytest.mark.parametrize("about", [False, True])
+def test_stored_comparisons_come_back(about):
+    asked = requests("train", 8, 6, ["harmful", "borderline"] if about else ["fact", "list"])
+    found = gather([Llama(SHAPE).eval()], BOOK, asked, Annotator(score=safety), about, (0.7, 1.3), seed=1)
+    stored = json.loads(json.dumps(rows(found[::-1], asked)))
+    assert from_rows(stored, asked, BOOK, about) == found[::-1] and len(found) > 5
+
+
+def test_a_request_that_was_not_asked_cannot_be_stored():
+    asked = requests("train", 3, 6, ["fact"])
+    found = compare(asked, shown(asked, "good"), shown(asked, "sloppy"), SURE, False)
+    with pytest.raises(ValueError, match="1 requests are not among those asked"):
+        rows(found[:2], [found[0].request])
