@@ -117,10 +117,9 @@ class Run:
         return [Example(*e) for e in json.loads((self.folder / f"best{number}.json").read_text())]
 
     def _round(self, number: int) -> Llama:
+        before, judges = self.policy(number - 1), self.judges(number)  # in this order: they make what comes before
         earlier = [e for n in range(1, number) for e in self.best(n)]
-        policy, best, _ = reject(
-            load_base(), self.policy(number - 1), self.judges(number), earlier, self.sizes, self.seed_of(number)
-        )
+        policy, best, _ = reject(load_base(), before, judges, earlier, self.sizes, self.seed_of(number))
         save_json(self.folder / f"best{number}.json", [[list(e.tokens), list(e.said)] for e in best])
         return policy
 

@@ -34,7 +34,7 @@ MARGINS = {  # of "negligibly", "slightly", "better", "significantly"; table 27
     "large": (0.0, 1.0, 2.0, 3.0),
 }
 
-RECIPE = Recipe(epochs=1, batch_size=64, peak_lr=1e-3)  # the paper's: 1 epoch, 512 pairs, 1e-5
+RECIPE = Recipe(epochs=1, batch_size=16, peak_lr=5e-4)  # the paper's: 1 epoch, 512 pairs, 1e-5
 
 
 def reward_model(chat: Llama, seed: int = 0) -> Llama:

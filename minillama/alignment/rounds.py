@@ -40,7 +40,7 @@ class Sizes:
         complied: share of harmful requests that SFT's demonstrations comply with.
         good: share of the other demonstrations that are better than plain.
         helpful, risky: requests compared for each reward model in the first round.
-        fresh: share of these that is compared again in every later round.
+        fresh: share of `helpful` and `risky` that is compared again in every later round.
         prompts: requests of a round of rejection sampling, a fifth of them harmful.
         k: answers to each.
         temperature: of these.
@@ -50,12 +50,12 @@ class Sizes:
     """
 
     demonstrations: int = 2000
-    complied: float = 0.3
+    complied: float = 0.25
     good: float = 0.2
-    helpful: int = 6000
+    helpful: int = 12000
     risky: int = 2400
-    fresh: float = 0.25
-    prompts: int = 1000
+    fresh: float = 0.15
+    prompts: int = 800
     k: int = 8
     temperature: float = 1.0
     sft: Recipe = Recipe(epochs=3, batch_size=8, peak_lr=1e-3)
