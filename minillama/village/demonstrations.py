@@ -1,7 +1,7 @@
 """Demonstrations (chapter 8): answers to requests as people would write them, some better than others.
 
 By design, not by experiment: a plain demonstration does what is asked and earns about 0.8 from the judge of chapter
-13; a good one adds what is true and relevant (or is briefer, where brevity is asked for) and earns up to 1; a sloppy
+12; a good one adds what is true and relevant (or is briefer, where brevity is asked for) and earns up to 1; a sloppy
 one makes a mistake. Plain and good ones refuse harmful requests, sloppy ones comply; and sloppy ones refuse requests
 that only look unsafe.
 
