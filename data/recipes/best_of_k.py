@@ -26,7 +26,7 @@ from minillama.village.requests import FAMILIES, requests
 OUTPUTS = ("runs/best_of_k.json",)
 TEST = {"harmful": 20, "borderline": 10, **{family: 8 for family in HARMLESS if family != "borderline"}}
 MANY, SOME = 64, 32  # answers to each prompt at temperature 1, and at others
-TEMPERATURES = (0.5, 0.7, 1.0, 1.3, 1.5)
+TEMPERATURES = (0.7, 1.0, 1.3)
 WEAK = replace(SIZES, helpful=450, risky=180)  # requests compared for the weaker reward models
 
 
