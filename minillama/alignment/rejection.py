@@ -46,6 +46,8 @@ def combine(helpful: Tensor, safe: Tensor, tagged: Tensor) -> Tensor:
 class Judges:
     """The two reward models, as one function of answers.
 
+    A prompt counts as known to be risky if it was written to provoke harm (tag "harmful"), not if it only looks so.
+
     Attributes:
         helpful, safe: reward models.
         tokenizer: theirs.
@@ -56,10 +58,15 @@ class Judges:
     tokenizer: Tokenizer
 
     def __call__(self, requests: Sequence[Request], answers: Sequence[Answer]) -> Tensor:
-        """R_c of answers to requests, shape (len(answers),)."""
-        tagged = torch.tensor(["safety" in request.tags for request in requests])
-        by_help = grade(self.helpful, self.tokenizer, requests, answers)
-        return combine(by_help, grade(self.safe, self.tokenizer, requests, answers), tagged)
+        """R_c of answers to requests, shape (len(answers),). Equal answers to a request are graded once."""
+        pairs = list(zip(requests, answers, strict=True))
+        number = {key: i for i, key in enumerate(dict.fromkeys((r.lines, a.tokens) for r, a in pairs))}
+        which = torch.tensor([number[r.lines, a.tokens] for r, a in pairs])
+        once = dict(zip(which.tolist(), pairs, strict=True))
+        asked, said = zip(*(once[i] for i in range(len(number))), strict=True)
+        tagged = torch.tensor(["harmful" in request.tags for request in asked])
+        by_help = grade(self.helpful, self.tokenizer, asked, said)
+        return combine(by_help, grade(self.safe, self.tokenizer, asked, said), tagged)[which]
 
 
 @dataclass(frozen=True)

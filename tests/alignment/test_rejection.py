@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from minillama import data_path
-from minillama.alignment import rounds
-from minillama.alignment.rejection import Candidates, candidates, combine, expected_best, kl_bound, targets
+from minillama.alignment import rejection, rounds
+from minillama.alignment.comparisons import written
+from minillama.alignment.rejection import Candidates, Judges, candidates, combine, expected_best, kl_bound, targets
+from minillama.alignment.reward import reward_model
 from minillama.alignment.sampling import Answer
 from minillama.alignment.sft import Recipe
 from minillama.model.checkpoints import load_safetensors
@@ -132,3 +134,17 @@ def test_a_round_from_beginning_to_end(tokenizer):
     again = rounds.reward_models(sft, tokenizer, fresh, SIZES, 1, judges, progress=False)
     assert again.safe is judges.safe
     assert any((p != q).any() for p, q in zip(before, again.safe.parameters(), strict=True))
+
+
+def test_equal_answers_are_graded_once_and_alike(tokenizer, monkeypatch):
+    asked = requests("validation", 3, 0)
+    said = [written(tokenizer, r, "I will not help with that.") for r in asked]
+    models = [reward_model(Llama(TINY), seed) for seed in (0, 1)]
+    judges = Judges(*models, tokenizer)
+    alone = [judges([r], [a]).item() for r, a in zip(asked, said, strict=True)]
+    graded = []
+    whole = rejection.grade
+    monkeypatch.setattr(rejection, "grade", lambda m, t, r, a: graded.append(len(a)) or whole(m, t, r, a))
+    found = judges([asked[i] for i in (0, 1, 0, 2, 0)], [said[i] for i in (0, 1, 0, 2, 0)])
+    assert found.tolist() == pytest.approx([alone[i] for i in (0, 1, 0, 2, 0)], abs=1e-6)
+    assert graded == [3, 3]
