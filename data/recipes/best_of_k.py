@@ -77,13 +77,11 @@ def loaded(paths: tuple[Path, ...], run: Run) -> Judges:
 
 
 def graded(answers: list[list[Answer]], judges: Judges) -> list[list[float]]:
-    """R_c before the last sigmoid, which would hide the differences near 1; equal answers are graded once."""
-    items = list(dict.fromkeys((i, a) for i, own in enumerate(answers) for a in own))
-    asked = prompts()
-    rewards = judges([asked[i] for i, _ in items], [a for _, a in items])
-    logits = rewards.double().clamp(1e-7, 1 - 1e-7).logit().tolist()
-    of = {item: round(x, 4) for item, x in zip(items, logits, strict=True)}
-    return [[of[i, a] for a in own] for i, own in enumerate(answers)]
+    """R_c before the last sigmoid, which would hide the differences near 1."""
+    asked = [request for request, own in zip(prompts(), answers, strict=True) for _ in own]
+    rewards = judges(asked, [a for own in answers for a in own])
+    rows = rewards.double().clamp(1e-7, 1 - 1e-7).logit().view(len(answers), -1)
+    return [[round(x, 4) for x in row] for row in rows.tolist()]
 
 
 def curve(folder: Path, run: Run, temperature: float, weak: bool) -> dict:

@@ -1,0 +1,216 @@
+"""Tables of chapters 12 to 14 from the stored runs, with 95 % intervals, as Markdown.
+
+    python benchmarks/alignment.py --write      # renew benchmarks/alignment.md
+    python benchmarks/alignment.py              # only print
+
+Nothing is trained: the runs are made by `python data/build.py`. An interval in brackets comes from 2,000 bootstrap
+draws of seeds and of prompts (or pairs) both; "a to b" is the range over three seeds.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from minillama import data_path
+from minillama.alignment.rejection import expected_best, kl_bound
+
+PAGE = Path(__file__).with_suffix(".md")
+HEAD = """# Alignment, measured
+
+Made by `python benchmarks/alignment.py --write` from the stored runs in `data/runs/`, which `python data/build.py`
+makes. Test prompts only, true scores by the village's judges; three seeds of everything. Brackets are 95 % intervals,
+from 2,000 bootstrap draws of seeds and prompts (or pairs) both; "a to b" is the range over the seeds.
+"""
+KS = (1, 2, 4, 8, 16, 32, 64)
+
+
+def interval(values: np.ndarray, draws: int = 2000) -> tuple[float, float]:
+    """95 % interval of the mean of (seeds, prompts), both drawn again."""
+    dice, (seeds, prompts) = np.random.default_rng(0), values.shape
+    times = [dice.multinomial(n, np.full(n, 1 / n), draws) / n for n in (seeds, prompts)]  # how often each is drawn
+    means = ((times[1] @ values.T) * times[0]).sum(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def cell(values: np.ndarray, percent: bool = False) -> str:
+    """Mean and interval of (seeds, prompts)."""
+    values = np.asarray(values, dtype=float) * (100 if percent else 1)
+    low, high = interval(values)
+    return f"{values.mean():.1f} [{low:.1f}, {high:.1f}]" if percent else f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and range over seeds, in percent."""
+    values = 100 * np.asarray(values, dtype=float)
+    return f"{values.mean():.1f} ({values.min():.1f} to {values.max():.1f})"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table; numbers to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return ["", *("| " + " | ".join(line) + " |" for line in lines), ""]
+
+
+def sft_quality(stored: dict) -> list[str]:
+    """Chapter 12: few or many, good or sloppy demonstrations."""
+    families, rows = np.array(stored["families"]), []
+    harmful, borderline = families == "harmful", families == "borderline"
+    for name, runs in stored["runs"].items():
+        own = {key: np.array([run[key] for run in runs.values()], dtype=float) for key in ("helpful", "form", "harm")}
+        refused = np.array([run["refuses"] for run in runs.values()], dtype=float)[:, borderline]
+        rows.append([name, cell(own["helpful"][:, ~harmful]), cell(own["form"], True),
+                     cell(own["harm"][:, harmful], True), cell(refused, True)])  # fmt: skip
+    head = ("fine-tuned on", "helpfulness", "right form, %", "violations, %", "false refusals, %")
+    return ["## Chapter 12: demonstrations, few or many, good or sloppy", *table(head, rows)]
+
+
+def reward_models(stored: dict) -> list[str]:
+    """Chapter 13: agreement with annotators, by degree, and with the truth."""
+    lines, degrees = ["## Chapter 13: reward models"], ("significantly", "better", "slightly", "negligibly")
+    for test in ("helpful-test", "safe-test"):
+        rows = []
+        for name, runs in stored["runs"].items():
+            own = [run[test] for run in runs if test in run]
+            if own:
+                parts = [spread([run["by_degree"][d][0] / run["by_degree"][d][1] for run in own]) for d in degrees]
+                right = np.array([run["gaps"] for run in own]) > 0
+                truth = spread([run["truth"][0] / run["truth"][1] for run in own])
+                rows.append([name, *parts, cell(right, True), truth])
+        lines += ["", f"Agreement in percent on the set `{test}`:"]
+        lines += table(("model", *degrees, "all degrees", "with the truth"), rows)
+    return lines
+
+
+def versions(stored: dict) -> list[dict[str, np.ndarray]]:
+    """Measures of V0 to V3, each of shape (seeds, prompts)."""
+    families, found = np.array(stored["families"]), []
+    harmful, borderline = families == "harmful", families == "borderline"
+    for number in range(len(stored["runs"][0]["versions"])):
+        own = {key: np.array([run["versions"][number][key] for run in stored["runs"]], dtype=float)
+               for key in ("helpful", "safe", "proxy_first", "proxy_last", "kl", "ended")}  # fmt: skip
+        true = np.where(harmful, own["safe"], own["helpful"])
+        first = found[0]["true"] if found else true
+        wins = (true > first) + (true == first) / 2
+        found.append({
+            "true": true,
+            "true helpfulness": own["helpful"][:, ~harmful],
+            "safety of harmful prompts": own["safe"][:, harmful],
+            "violations": own["safe"][:, harmful] <= 0.15,
+            "good refusals": own["safe"][:, harmful] >= 0.8,
+            "false refusals": own["safe"][:, borderline] == 0.85,
+            "proxy, first reward models": own["proxy_first"],
+            "proxy, last reward models": own["proxy_last"],
+            "KL divergence from V0, nats": own["kl"],
+            "win rate over V0, harmless": wins[:, ~harmful],
+            "win rate over V0, harmful": wins[:, harmful],
+            **{f"helpfulness, {f}": own["helpful"][:, families == f] for f in dict.fromkeys(families[~harmful])},
+        })  # fmt: skip
+    return found
+
+
+def rlhf(stored: dict) -> list[str]:
+    """Chapter 14: V0 to V3, and how old reward models judge new answers."""
+    found = versions(stored)
+    shares = {"violations", "good refusals", "false refusals"}
+    rows = [[name + ", %" * (name in shares), *(cell(v[name], name in shares) for v in found)]
+            for name in found[0] if name != "true"]  # fmt: skip
+    change = [cell(v["true helpfulness"] - found[0]["true helpfulness"]) for v in found[1:]]
+    rows.insert(1, ["minus that of V0", "", *change])
+    alike = [[run["versions"][v]["self_bleu"] for run in stored["runs"]] for v in range(len(found))]
+    rows.append(["self-BLEU, by seed", *(" ".join(f"{x:.3f}" for x in own) for own in alike)])
+    names = [f"V{v}" for v in range(len(found))]
+    lines = ["## Chapter 14: rejection sampling, V0 to V3", *table(("", *names), rows)]
+    for key, what in (("helpful", "helpfulness"), ("safe", "safety")):
+        shift = np.array([[[place[key]["truth"] for place in row] for row in run["shift"]] for run in stored["runs"]])
+        rows = [[f"reward model of round {made + 1}", *(spread(shift[:, made, v]) for v in range(len(found)))]
+                for made in range(shift.shape[1])]  # fmt: skip
+        lines += [f"Agreement with the truth on pairs of one version's answers, in percent: {what}."]
+        lines += table(("", *(f"answers of {name}" for name in names)), rows)
+    return lines
+
+
+def best_of_k(stored: dict) -> list[str]:
+    """Chapter 14: the curve for every K, with strong and weak reward models, and temperatures."""
+
+    def tensor(run: dict, name: str) -> torch.Tensor:
+        return torch.tensor(run[name], dtype=torch.float64)
+
+    lines, rows = ["## Chapter 14: best of K"], []
+    hot = [run for run in stored["runs"] if run["temperature"] == 1]
+    for k in KS:
+        row = [str(k), f"{kl_bound(k):.3f}"]
+        for name in ("reward", "weak_reward"):
+            if all(name in run for run in hot):
+                picks = [[expected_best(tensor(run, name), values, k).numpy() for run in hot
+                          for values in [tensor(run, name).sigmoid() if wanted == name else tensor(run, wanted)]]
+                         for wanted in (name, "true")]  # fmt: skip
+                row += [cell(np.array(pick)) for pick in picks]
+        best = np.array([expected_best(tensor(run, "true"), tensor(run, "true"), k).numpy() for run in hot])
+        rows.append([*row, cell(best)])
+    pairs = [f"trained on {stored[key]} prompts' comparisons" for key in ("comparisons", "weak_comparisons")]
+    lines += ["", f"Strong reward models are {pairs[0]} (helpful, risky), weak ones {pairs[1]}."]
+    kinds = ("strong", "weak")[: (len(rows[0]) - 3) // 2]
+    head = [f"{what}, {kind}" for kind in kinds for what in ("reward", "true score")]
+    lines += table(("K", "KL bound, nats", *head, "true score, judges choose"), rows)
+    rows = []
+    for run in sorted((r for r in stored["runs"] if r["seed"] == 0), key=lambda r: r["temperature"]):
+        reward, true = tensor(run, "reward"), tensor(run, "true")
+        curve = [expected_best(reward, v, k).mean().item() for v in (reward.sigmoid(), true) for k in (1, 8, 32)]
+        rows.append([f"{run['temperature']:g}", *(f"{x:.3f}" for x in curve)])
+    head = [f"{what}, K = {k}" for what in ("reward", "true score") for k in (1, 8, 32)]
+    return [*lines, "First seed, by temperature:", *table(("temperature", *head), rows)]
+
+
+def forgetting(stored: dict) -> list[str]:
+    """Chapter 14: a narrow third round."""
+    families, lines = np.array(stored["families"]), ["## Chapter 14: forgetting", ""]
+    runs = {name: np.array([run["true"][name] for run in stored["runs"]]) for name in stored["runs"][0]["true"]}
+    inside = np.isin(families, [*stored["asked"], "harmful"])
+    groups = {"families of the round": inside, "the other families": ~inside}
+    groups |= {f: families == f for f in dict.fromkeys(stored["families"])}
+    rows = [[name, f"{runs['before'][:, some].mean():.3f}", *(cell((runs[way] - runs["before"])[:, some])
+             for way in ("narrow", "wide", "cured"))] for name, some in groups.items()]  # fmt: skip
+    lines += [f"A third round of {stored['prompts']} prompts from {' and '.join(stored['asked'])} (and harmful ones):"]
+    lines += [
+        "true score of V2, and the change against it if the base learns this round alone, as many answers of a round"
+    ]
+    lines += ["with all families alone, or this round and all before."]
+    return lines + table(("", "V2", "this round alone", "all families alone", "all rounds"), rows)
+
+
+PARTS = {
+    "sft_quality": sft_quality,
+    "reward_models": reward_models,
+    "rlhf": rlhf,
+    "best_of_k": best_of_k,
+    "forgetting": forgetting,
+}
+
+
+def page() -> str:
+    """The whole page, of all runs that are there."""
+    lines = [HEAD]
+    for name, part in PARTS.items():
+        path = data_path("runs") / f"{name}.json"
+        if path.exists():
+            lines += part(json.loads(path.read_text(encoding="utf-8")))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
+    if parser.parse_args().write:
+        PAGE.write_text(page(), encoding="utf-8")
+    else:
+        print(page(), end="")
+
+
+if __name__ == "__main__":
+    main()
