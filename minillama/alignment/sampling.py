@@ -72,7 +72,7 @@ def sample(
             top_p=top_p,
             stop_tokens=(tokenizer.eos_id,),
             generator=generator,
-            drop_finished=True,
+            bulk=True,
         )
         for i, completion in zip(batch, done, strict=True):
             ended = completion.stop_reason == "stop"

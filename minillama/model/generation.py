@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from minillama.model.attention import KVCache
 from minillama.model.embeddings import at_least_float32
 from minillama.model.tokenizer import Tokenizer
 from minillama.model.transformer import Llama
@@ -117,6 +118,26 @@ def _pick(logits: Tensor, temperature: float, top_k: int | None, top_p: float | 
     return torch.multinomial(probs, 1, generator=generator).squeeze(-1)
 
 
+def _pick_quickly(logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, generator) -> Tensor:
+    """As `_pick`, but where a uniform number falls in the cumulative sum: on a CPU, multinomial is 20 times slower."""
+    if temperature == 0:
+        return logits.argmax(-1)
+    sums = next_token_distribution(logits, temperature, top_k, top_p).double().cumsum(-1)  # (B, V)
+    drawn = torch.rand(len(sums), 1, dtype=torch.float64, device=sums.device, generator=generator) * sums[:, -1:]
+    return torch.searchsorted(sums, drawn, right=True).squeeze(-1)
+
+
+def _read_once(model: Llama, rows: Tensor, cache: list[KVCache], total: int) -> Tensor:
+    """The hidden states of rows among which are equal ones, each computed once; fills the cache for all."""
+    different, which = torch.unique(rows, dim=0, return_inverse=True)
+    own = model.new_cache(len(different), total)
+    hidden = model.hidden_states(different, own)
+    for layer, of_different in zip(cache, own, strict=True):
+        of_different.keep(which)
+        layer.keys, layer.values, layer.length = of_different.keys, of_different.values, of_different.length
+    return hidden[which]
+
+
 def _check(model: Llama, prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature, top_k, top_p) -> None:
     if not prompts:
         raise ValueError("prompts is empty: pass a list with at least one list of token ids")
@@ -161,7 +182,10 @@ def _steps(
     cache = model.new_cache(len(lengths), total) if use_cache else None
     read, active = 0, torch.arange(len(lengths), device=rows.device)
     for column in range(start, total):
-        hidden = model.hidden_states(rows[:, read:column], cache)  # without a cache, everything so far
+        if done is not None and cache and column == start:
+            hidden = _read_once(model, rows[:, :start], cache, total)
+        else:
+            hidden = model.hidden_states(rows[:, read:column], cache)  # without a cache, everything so far
         if echo and column == start:
             prompt_logits = at_least_float32(model.output(hidden))
             for seen in range(1, start):
@@ -169,7 +193,7 @@ def _steps(
         logits = at_least_float32(model.output(hidden[:, -1]))  # (B, V): only the last position predicts
         if column == start and not logits.isfinite().all():
             raise ValueError("the model's logits are not finite: check its weights for NaN and infinity")
-        ids = _pick(logits, temperature, top_k, top_p, generator)
+        ids = (_pick if done is None else _pick_quickly)(logits, temperature, top_k, top_p, generator)
         if column < max(lengths):
             ids = torch.where(in_prompt[:, column], rows[:, column], ids)
         rows[:, column] = ids
@@ -202,7 +226,7 @@ def generate(
     generator: torch.Generator | None = None,
     echo: bool = False,
     use_cache: bool = True,
-    drop_finished: bool = False,
+    bulk: bool = False,
 ) -> list[Completion]:
     """Continue a batch of prompts, which may differ in length.
 
@@ -215,8 +239,8 @@ def generate(
         generator: source of randomness; None uses PyTorch's global one.
         echo: also return the prompt's ids and their log-probabilities.
         use_cache: False recomputes everything at every step, which is slow and gives the same tokens.
-        drop_finished: stop computing rows that are finished, whenever half of those under way are: faster for many
-            rows of different length. The random numbers are then dealt out to fewer rows, so samples differ.
+        bulk: faster for many rows: equal prompts are read once, rows that are finished are left out whenever half of
+            those under way are, and ids are drawn in a quicker way, so that the same seed gives other samples.
 
     Returns:
         One `Completion` per prompt, in order.
@@ -231,7 +255,7 @@ def generate(
     tokens = [list(prompt) for prompt in prompts]
     logprobs = torch.zeros(rows.shape, dtype=torch.float64)
     reasons: list[str | None] = [None] * len(prompts)
-    done = torch.zeros(len(prompts), dtype=torch.bool, device=rows.device) if drop_finished else None
+    done = torch.zeros(len(prompts), dtype=torch.bool, device=rows.device) if bulk else None
     steps = _steps(model, rows, lengths, temperature, top_k, top_p, generator, use_cache, echo, done)
     for column, active, ids, logits in steps:
         logprobs[active.cpu(), column] = logits.log_softmax(-1).gather(-1, ids[:, None]).squeeze(-1).double().cpu()

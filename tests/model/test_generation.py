@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minillama import data_path
+from minillama.model import generation
 from minillama.model.config import ModelConfig
 from minillama.model.generation import (
     generate,
@@ -442,7 +443,7 @@ def test_rows_left_out_when_finished_change_no_greedy_token(model, use_cache):
     stops = sorted({c.tokens[i] for i, c in enumerate(plain)})  # so that rows end at different columns
     options = {"temperature": 0, "stop_tokens": stops, "use_cache": use_cache}
     kept = generate(model, prompts, longest, **options)
-    dropped = generate(model, prompts, longest, drop_finished=True, **options)
+    dropped = generate(model, prompts, longest, bulk=True, **options)
     assert len({len(c.tokens) for c in kept}) > 2
     for one, other in zip(kept, dropped, strict=True):
         assert one.tokens == other.tokens and one.stop_reason == other.stop_reason
@@ -457,10 +458,34 @@ def test_finished_rows_are_no_longer_computed():
     kept = generate(model, [[1], [5], [1], [1]], 12, **options)
     assert set(sizes) == {4}
     sizes.clear()
-    dropped = generate(model, [[1], [5], [1], [1]], 12, drop_finished=True, **options)
+    dropped = generate(model, [[1], [5], [1], [1]], 12, bulk=True, **options)
     handle.remove()
     assert sizes == [4, 4, *[1] * 10] and [c.tokens for c in dropped] == [c.tokens for c in kept]
     assert [c.tokens for c in dropped] == [[10], list(range(20, 32)), [10], [10]]
+
+
+def test_equal_prompts_are_read_once_in_bulk(model):
+    lengths = []
+    handle = model.tok_embeddings.register_forward_hook(lambda _, __, out: lengths.append(tuple(out.shape[:2])))
+    prompts = [[1, 3, 4], [1, 3, 4], [1, 3, 4, 5, 6], [1, 7, 4], [1, 3, 4]]
+    options = {"temperature": 0, "stop_tokens": ()}
+    one_by_one = [generate(model, [p], 6, **options)[0].tokens for p in prompts]
+    lengths.clear()
+    assert [c.tokens for c in generate(model, prompts, 6, bulk=True, **options)] == one_by_one
+    handle.remove()
+    assert lengths[0] == (2, 3) and lengths[1] == (5, 1)
+
+
+def test_quick_draws_have_the_probabilities_of_the_model():
+    logits = torch.tensor([[0.0, 1.0, 2.0, -math.inf, 0.5, -math.inf]]).repeat(40_000, 1)
+    generator = torch.Generator().manual_seed(0)
+    for temperature, top_k, top_p in ((1.0, None, None), (0.5, None, None), (1.0, 2, None), (1.0, None, 0.8)):
+        wanted = next_token_distribution(logits[:1], temperature, top_k, top_p)[0]
+        ids = generation._pick_quickly(logits, temperature, top_k, top_p, generator)
+        found = torch.bincount(ids, minlength=6) / len(ids)
+        assert (found - wanted).abs().max() < 0.012  # four standard errors
+        assert (found[wanted == 0] == 0).all()
+    assert generation._pick_quickly(logits[:2], 0, None, None, generator).tolist() == [2, 2]
 
 
 # Storage order
