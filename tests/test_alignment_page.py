@@ -22,7 +22,7 @@ def script():
 def test_the_page_is_the_output_of_the_script(script):
     written = script.PAGE.read_text(encoding="utf-8")
     assert written == script.page()
-    stored = sum(data_path(f"runs/{name}.json").exists() for name in script.PARTS)
+    stored = sum((data_path("runs") / f"{name}.json").exists() for name in script.PARTS)
     assert written.count("\n## Chapter") == stored
 
 
