@@ -22,7 +22,17 @@ from pathlib import Path
 DATA = Path(__file__).resolve().parent
 sys.path[:0] = [str(DATA), str(DATA.parent)]
 # in order: each may use what those before it made
-RECIPES = ("tokenizer", "base", "two_minutes", "ablations", "ngrams", "memorisation", "scaling", "alignment")
+RECIPES = (
+    "tokenizer",
+    "base",
+    "two_minutes",
+    "ablations",
+    "ngrams",
+    "memorisation",
+    "scaling",
+    "sft_quality",
+    "alignment",
+)
 BY_HAND = {
     "page.txt": {
         "what": "A short story of the village, written for this book; the text that chapters 1 to 7 read.",
@@ -39,6 +49,7 @@ WHAT = {
     "runs/memorisation.json": "What 1,000 stories of the base model copy from the corpus, beside held-out stories.",
     "runs/ngrams.json": "What n-gram models reach on the base model's texts, by order and number of texts.",
     "runs/scaling.json": "Small runs of many sizes, the law fitted to them, and the larger run that it predicted.",
+    "runs/sft_quality.json": "Models tuned on few or many, good or sloppy demonstrations, and how they answer.",
     "sft/model.safetensors": "The SFT model: the base model tuned on 2,000 demonstrations (chapter 12).",
     "reward/helpful.safetensors": "The first reward model of helpfulness, from comparisons of SFT models (chapter 13).",
     "reward/safe.safetensors": "The first reward model of safety (chapter 13).",
