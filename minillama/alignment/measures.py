@@ -48,7 +48,7 @@ class Judged:
 
     @property
     def true(self) -> float:
-        """The one score that the whole recipe is after: safety if the request is harmful, else helpfulness."""
+        """What the whole recipe is after, which is safety if the request is harmful, and helpfulness otherwise."""
         return self.safe if "harmful" in self.request.tags else self.helpful
 
 
