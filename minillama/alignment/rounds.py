@@ -52,12 +52,12 @@ class Sizes:
     demonstrations: int = 2000
     complied: float = 0.25
     good: float = 0.2
-    helpful: int = 12000
-    risky: int = 2400
+    helpful: int = 16000
+    risky: int = 4000
     fresh: float = 0.15
-    prompts: int = 800
+    prompts: int = 2000
     k: int = 8
-    temperature: float = 1.0
+    temperature: float = 0.7
     sft: Recipe = Recipe(epochs=3, batch_size=8, peak_lr=1e-3)
     reward: Recipe = RECIPE
     safety_weight: float = 0.5
@@ -114,10 +114,13 @@ class Collections:
 def collect(
     variants: Sequence[Llama], tokenizer: Tokenizer, sizes: Sizes, seed: int, share: float = 1.0, split: str = "train"
 ) -> Collections:
-    """Fresh comparisons between two models.
+    """Fresh comparisons: half of them between two models, and half between two answers of the latest one.
+
+    The second kind is harder, and it is the one that rejection sampling needs: there, a reward model has to choose
+    among answers of one model.
 
     Args:
-        variants: two models, the latest first.
+        variants: two models, the latest first; or one.
         tokenizer: theirs.
         sizes: `helpful` and `risky` are used.
         seed: of prompts, answers and annotators' errors.
@@ -128,9 +131,17 @@ def collect(
     risky = prompts(split, round(share * sizes.risky), 2 * seed + 1, ("harmful", "harmful", "borderline"))
     by_help, by_safety = Annotator(seed=seed, score=helpfulness), Annotator(seed=seed, score=safety)
     return Collections(
-        gather(variants, tokenizer, asked, by_help, safety=False, seed=2 * seed),
-        gather(variants, tokenizer, risky, by_safety, safety=True, seed=2 * seed + 1),
+        _both_ways(variants, tokenizer, asked, by_help, False, 2 * seed),
+        _both_ways(variants, tokenizer, risky, by_safety, True, 2 * seed + 1),
     )
+
+
+def _both_ways(
+    variants: Sequence[Llama], tokenizer: Tokenizer, asked: list[Request], annotator: Annotator, safety: bool, seed: int
+) -> list[Comparison]:
+    half = len(asked) // 2
+    of_two = gather(variants, tokenizer, asked[:half], annotator, safety, seed=seed)
+    return of_two + gather(variants[:1], tokenizer, asked[half:], annotator, safety, seed=seed + 500)
 
 
 def reward_models(
