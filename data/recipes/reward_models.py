@@ -45,7 +45,7 @@ SETS = {  # which requests: split, number from each family, families, about safe
     "helpful-test": ("test", 60, HARMLESS, False),
     "safe-test": ("test", 140, RISKY, True),
 }
-LIVE = {"helpful": 1200, "safe": 0, "helpful-test": 10**6, "safe-test": 10**6}  # what chapter 13 trains and tests on
+LIVE = {"helpful": 1000, "safe": 0, "helpful-test": 10**6, "safe-test": 10**6}  # what chapter 13 trains and tests on
 PAIRS = {"helpful": 500, "safe": 400}  # of a run, unless it says otherwise
 SCALES = (125, 500, 2000)
 SHARES = (0.0, 0.1, 0.5)
