@@ -240,10 +240,10 @@ class PPO:
         self.reference = copy.deepcopy(policy).requires_grad_(False)
         self.requests, self.reward, self.config = requests, reward, config
         self.encode = encode or village_prompt(tokenizer)
-        self.optimizers = [
-            make_optimizer(model, TrainConfig(1, 1, 1, lr))
-            for model, lr in ((policy, config.lr), (value, config.value_lr))
-        ]
+        self._learners = {
+            name: (model, make_optimizer(model, TrainConfig(1, 1, 1, lr)))
+            for name, model, lr in (("policy", policy, config.lr), ("value", value, config.value_lr))
+        }
         self.iteration, self.beta = 0, config.beta
         self.folder = None if folder is None else Path(folder)
         if self.folder:
@@ -317,7 +317,7 @@ class PPO:
                 policy_loss(new, old, advantages, mask, self.config.clip),
                 value_loss(expected, values, returns, mask, self.config.value_clip),
             )
-            for loss, optimizer, model in zip(losses, self.optimizers, (self.policy, self.value), strict=True):
+            for loss, (model, optimizer) in zip(losses, self._learners.values(), strict=True):
                 optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -362,23 +362,20 @@ class PPO:
     def save(self) -> None:
         """Write a checkpoint of policy and value model; a stopped run goes on from the last step that both have."""
         state = {"beta": self.beta, "config": asdict(self.config)}
-        for name, model, optimizer in zip(("value", "policy"), *self._pairs(), strict=True):
+        for name, (model, optimizer) in self._learners.items():
             save_checkpoint(self.folder / name, self.iteration, model, optimizer, state)
-
-    def _pairs(self) -> tuple[list[Llama], list[torch.optim.Optimizer]]:
-        return [self.value, self.policy], self.optimizers[::-1]
 
     def _open(self) -> None:
         """Keep the reference of a new run, or go on with the run of the folder."""
         kept = self.folder / "reference.safetensors"
-        steps = [{path.name for path in checkpoints(self.folder / name)} for name in ("policy", "value")]
+        steps = [{path.name for path in checkpoints(self.folder / name)} for name in self._learners]
         if not kept.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             save_safetensors(self.reference, kept)
         if not (common := steps[0] & steps[1]):
             return
         self.reference.load_state_dict(load_safetensors(kept).state_dict())
-        for name, model, optimizer in zip(("value", "policy"), *self._pairs(), strict=True):
+        for name, (model, optimizer) in self._learners.items():
             found = self.folder / name / max(common)
             state = read_state(found)
             if replace(PPOConfig(**state["config"]), iterations=self.config.iterations) != self.config:
