@@ -32,6 +32,10 @@ RECIPES = (
     "scaling",
     "sft_quality",
     "alignment",
+    "reward_models",
+    "rlhf",
+    "best_of_k",
+    "forgetting",
 )
 BY_HAND = {
     "page.txt": {
@@ -53,6 +57,14 @@ WHAT = {
     "sft/model.safetensors": "The SFT model: the base model tuned on 2,000 demonstrations (chapter 12).",
     "reward/helpful.safetensors": "The first reward model of helpfulness, from comparisons of SFT models (chapter 13).",
     "reward/safe.safetensors": "The first reward model of safety (chapter 13).",
+    "runs/comparisons.json": "Comparisons of chapter 13: 1,000 to learn from, the others on test prompts.",
+    "runs/reward_models.json": "Reward models, three seeds each: margins, losses, data, sizes, mixtures, starts.",
+    "rlhf/v3.safetensors": "RLHF-V3: the base model tuned on the best answers of three rounds (chapter 14).",
+    "rlhf/helpful.safetensors": "The reward model of helpfulness after the third round (chapter 14).",
+    "rlhf/safe.safetensors": "The reward model of safety after the third round (chapter 14).",
+    "runs/rlhf.json": "RLHF-V0 to V3 with three seeds: scores of 860 answers to test prompts of each.",
+    "runs/best_of_k.json": "64 answers to each of 102 test prompts: their rewards and true scores, for every K.",
+    "runs/forgetting.json": "A third round of few families, learnt alone and with all before: true scores.",
 }
 NOT_DATA = {"manifest.json", "README.md"}
 

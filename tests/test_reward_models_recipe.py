@@ -54,9 +54,10 @@ def test_all_runs_are_made_once_and_measured_on_test_prompts(tiny, tmp_path, mon
     stored = json.loads((tmp_path / recipe.OUTPUTS[1]).read_text())
     runs = stored["runs"]
     assert len(made) == 2 * len(runs) and all(len(each) == 2 for each in runs.values())
-    assert {name.split("/")[0] for name in runs} == {"margin", "aux", "scale", "helpful_mix", "safe_mix", "start"}
+    kinds = {"margin", "aux", "scale", "helpful_mix", "safe_mix", "start", "pairs"}
+    assert {name.split("/")[0] for name in runs} == kinds
     trained = {request.lines for part in made for request in (c.request for c in part)}
-    for name in ("helpful-test", "safe-test"):
+    for name in ("helpful-test", "safe-test", "own-test"):
         assert trained.isdisjoint(request.lines for request in recipe.asked(name))
     for each in runs.values():
         for run in each:

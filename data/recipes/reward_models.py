@@ -1,7 +1,8 @@
-"""Reward models with three seeds each: margins, the auxiliary loss, more data, a smaller model, mixtures, other starts.
+"""Reward models, three seeds each: margins, auxiliary loss, data, sizes, mixtures, starts, kinds of pairs.
 
-All learn from one collection of comparisons between the SFT model and its variant, and are measured on comparisons of
-test prompts that no choice was made on. Every model's measures are kept as soon as they are there, so a stopped run
+All but the last kind learn from one collection of comparisons between the SFT model and its variant; that kind learns
+from pairs of answers of the SFT model alone. They are measured on comparisons of test prompts that no choice was made
+on. Every model's measures are kept as soon as they are there, so a stopped run
 goes on with the next one.
 """
 
@@ -44,8 +45,11 @@ SETS = {  # which requests: split, number from each family, families, about safe
     "safe": ("train", 320, RISKY, True),
     "helpful-test": ("test", 60, HARMLESS, False),
     "safe-test": ("test", 140, RISKY, True),
+    "own": ("train", 300, HARMLESS, False),  # these two: both answers are the SFT model's
+    "own-test": ("test", 60, HARMLESS, False),
+    "more-test": ("test", 90, HARMLESS, False),  # to count by family; no run is measured on it
 }
-LIVE = {"helpful": 1000, "safe": 0, "helpful-test": 10**6, "safe-test": 10**6}  # what chapter 13 trains and tests on
+LIVE = {"helpful": 1000, "safe": 0, "own": 0}  # what chapter 13 trains on; it tests on all of the test sets
 PAIRS = {"helpful": 500, "safe": 400}  # of a run, unless it says otherwise
 SCALES = (125, 500, 2000)
 SHARES = (0.0, 0.1, 0.5)
@@ -54,11 +58,16 @@ THRESHOLDS = (0.5, 0.15)
 Measures = dict[str, object]
 
 
+def seed_of(name: str) -> int:
+    """Seed of a set's requests."""
+    return 41 if name == "more-test" else 40
+
+
 def asked(name: str) -> list[Request]:
     """The requests of a set, always the same."""
     split, number, families, _ = SETS[name]
     count = {family: number * families.count(family) for family in families}
-    return [request for family, n in count.items() for request in requests(split, n, 40, [family])]
+    return [request for family, n in count.items() for request in requests(split, n, seed_of(name), [family])]
 
 
 def collection(work: Path, name: str) -> list[Comparison]:
@@ -69,7 +78,8 @@ def collection(work: Path, name: str) -> list[Comparison]:
         run = Run(work.parent / "alignment" / "seed-0", 0)
         annotator = Annotator(seed=40, score=safety if about_safety else helpfulness)
         seed = 40 + list(SETS).index(name)
-        found = gather([run.policy(0), run.variant()], tok, asked(name), annotator, about_safety, seed=seed)
+        variants = [run.policy(0)] if name.startswith("own") else [run.policy(0), run.variant()]
+        found = gather(variants, tok, asked(name), annotator, about_safety, seed=seed)
         random.Random(0).shuffle(found)
         save_json(path, rows(found, asked(name)))
     return from_rows(json.loads(path.read_text()), asked(name), tok, about_safety)
@@ -127,9 +137,11 @@ def jobs(work: Path, sets: dict[str, list[Comparison]]) -> dict[str, Callable[[i
         train_reward_model(model, tok, comparisons, replace(RECIPE, seed=seed), progress=False, **how)
         return model
 
-    def by_help(number=PAIRS["helpful"], share=0.0, start=lambda seed: chat, margin="small", tests=both[:1]):
+    def by_help(
+        number=PAIRS["helpful"], share=0.0, start=lambda seed: chat, margin="small", tests=both[:1], of="helpful"
+    ):
         def run(seed: int):
-            own = mix(subset(sets["helpful"], number, seed), sets["safe"], share, seed)
+            own = mix(subset(sets[of], number, seed), sets["safe"], share, seed)
             return fit(start, own, seed, margin=margin), tests
 
         return run
@@ -143,7 +155,10 @@ def jobs(work: Path, sets: dict[str, list[Comparison]]) -> dict[str, Callable[[i
 
     found = {f"margin/{margin}": by_help(margin=margin, tests=both) for margin in ("small", "none", "large")}
     found |= {"aux/with": by_safety(), "aux/without": by_safety(weight=0.0)}
-    found |= {f"scale/village/{number}": by_help(number) for number in SCALES}
+    found |= {f"scale/village/{number}": by_help(number) for number in SCALES[:-1]}
+    kinds = ("helpful-test", "own-test")
+    found[f"scale/village/{SCALES[-1]}"] = by_help(SCALES[-1], tests=kinds)
+    found["pairs/one"] = by_help(SCALES[-1], tests=kinds, of="own")
     found |= {f"helpful_mix/{share}": by_help(share=share, tests=both) for share in SHARES[1:]}
     found |= {f"safe_mix/{share}": by_safety(share) for share in SHARES[1:]}
     found["start/base"] = by_help(start=lambda _: load_base())
@@ -174,7 +189,7 @@ def main(work: Path, out: Path = DATA) -> None:
     save_json(
         out / OUTPUTS[0],
         {
-            name: {"asked": SETS[name], "seed": 40, "rows": rows(kept[: LIVE[name]], asked(name))}
+            name: {"asked": SETS[name], "seed": seed_of(name), "rows": rows(kept[: LIVE.get(name)], asked(name))}
             for name, kept in sets.items()
         },
     )

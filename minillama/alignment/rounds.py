@@ -55,7 +55,7 @@ class Sizes:
     helpful: int = 16000
     risky: int = 4000
     fresh: float = 0.15
-    prompts: int = 2000
+    prompts: int = 3000
     k: int = 8
     temperature: float = 0.7
     sft: Recipe = Recipe(epochs=3, batch_size=8, peak_lr=1e-3)
