@@ -11,7 +11,6 @@ Source: Touvron et al. 2023b, section 3.2.3, eq. 3 and 4; Schulman et al. 2016 (
 """
 
 import copy
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -302,8 +301,7 @@ class PPO:
 
     def update(self, rollout: Rollout) -> Record:
         """Learn from a rollout, mini-batch by mini-batch."""
-        notes: dict[str, list[float]] = {name: [] for name in ("policy", "value", "moved", "clipped")}
-        first_ratio = math.nan
+        notes: dict[str, list[float]] = {name: [] for name in ("policy", "value", "moved", "clipped", "far")}
         for part in self._minibatches(len(rollout.answers)):
             prompts, answers = ([items[i] for i in part] for items in (rollout.prompts, rollout.answers))
             width = max(len(answer.tokens) for answer in answers)
@@ -323,13 +321,15 @@ class PPO:
                 nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
             far = ((new.detach() - old).exp() - 1).abs()[mask]
-            first_ratio = far.max().item() if math.isnan(first_ratio) else first_ratio
+            notes["far"].append(far.max().item())
             notes["policy"].append(losses[0].item())
             notes["value"].append(losses[1].item())
             notes["moved"].append(masked_mean(kl_estimates(old, new.detach())[2], mask).item())
             notes["clipped"].append((far > self.config.clip).float().mean().item())
         self.iteration += 1
-        record = self._record(rollout, {name: sum(found) / len(found) for name, found in notes.items()}, first_ratio)
+        record = self._record(
+            rollout, {name: sum(found) / len(found) for name, found in notes.items()}, notes["far"][0]
+        )
         if self.config.target_kl is not None:
             self.beta *= 1 + 0.1 * max(-0.2, min(0.2, record.kl / self.config.target_kl - 1))
         return record
@@ -369,10 +369,9 @@ class PPO:
         """Keep the reference of a new run, or go on with the run of the folder."""
         kept = self.folder / "reference.safetensors"
         steps = [{path.name for path in checkpoints(self.folder / name)} for name in self._learners]
-        if not kept.exists():
+        if not (common := steps[0] & steps[1]):  # whatever reference lies there belongs to no run that can go on
             self.folder.mkdir(parents=True, exist_ok=True)
             save_safetensors(self.reference, kept)
-        if not (common := steps[0] & steps[1]):
             return
         self.reference.load_state_dict(load_safetensors(kept).state_dict())
         for name, (model, optimizer) in self._learners.items():

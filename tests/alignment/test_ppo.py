@@ -1,5 +1,6 @@
 """PPO: a bandit whose optimum is known, batches that change nothing, a run that goes on exactly."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from minillama import data_path
+from minillama.alignment.policy_gradient import policy_loss
 from minillama.alignment.ppo import PPO, PPOConfig, token_values, whole_reward
 from minillama.alignment.reward import reward_model
 from minillama.alignment.sampling import Answer, logprobs
@@ -99,18 +101,16 @@ def length(_, answers):
 
 def run_of(village, folder=None, **numbers):
     policy, value, tokenizer = village
-    own = Llama(policy.config)
-    own.load_state_dict(policy.state_dict())
-    other = Llama(value.config)
-    other.load_state_dict(value.state_dict())
     settings = {"iterations": 3, "batch_size": 6, "minibatch_size": 3, "max_new_tokens": 8, "lr": 1e-3}
     config = PPOConfig(**(settings | numbers))
-    return PPO(own, other, tokenizer, requests("train", 12, 0), length, config, folder=folder)
+    return PPO(
+        copy.deepcopy(policy), copy.deepcopy(value), tokenizer, requests("train", 12, 0), length, config, folder=folder
+    )
 
 
 def test_columns_belong_to_tokens(village):
     policy, value, _ = village
-    policy, value = policy.double(), value.double()
+    policy, value = copy.deepcopy(policy).double(), copy.deepcopy(value).double()
     prompts, answers = [[1, 5, 6], [1, 7]], [Answer("", (8, 9, 2), True), Answer("", (4,), False)]
     for prompt, answer, lp, v in zip(
         prompts, answers, logprobs(policy, prompts, answers), token_values(value, prompts, answers), strict=True
@@ -128,7 +128,6 @@ def test_order_and_batch_composition_do_not_change_the_gradient(village):
     run = run_of(village, minibatch_size=6)
     run.policy.double(), run.value.double(), run.reference.double()
     rollout = run.rollout()
-    from minillama.alignment.policy_gradient import policy_loss
 
     def loss(order):
         lps = logprobs(run.policy, [rollout.prompts[i] for i in order], [rollout.answers[i] for i in order])
