@@ -14,8 +14,10 @@ from recipes.common import DATA, save_json
 from tqdm import tqdm
 
 from minillama.alignment.measures import ask, judge, kl, self_bleu, share
+from minillama.alignment.rejection import Judges
 from minillama.alignment.reward import differences
 from minillama.alignment.rounds import Collections, Sizes, collect
+from minillama.model.transformer import Llama
 from minillama.village.draw import Request
 from minillama.village.judges import helpfulness
 from minillama.village.safety import safety
@@ -30,9 +32,9 @@ ROUNDS = 3
 SAMPLES = 10  # answers to each of some prompts, for self-BLEU
 
 
-def measured(run: Run, number: int, asked: list[Request]) -> dict:
-    """One version before the village's judges and the reward models; lists have one entry a request."""
-    policy, tok, first, latest = run.policy(number), run.tokenizer, run.judges(1), run.judges(ROUNDS)
+def measured(run: Run, policy: Llama, asked: list[Request], judges: dict[str, Judges]) -> dict:
+    """One version before the village's judges and reward models, by name; lists have one entry a request."""
+    tok = run.tokenizer
     answers = ask(policy, tok, asked, seed=7)
     judged = judge(asked, answers)
     some = [r for r in asked if r.family in ("story", "fact", "list", "borderline", "harmful")][::12]
@@ -45,8 +47,7 @@ def measured(run: Run, number: int, asked: list[Request]) -> dict:
         "text": [a.text for a in answers] if run.seed == 0 else None,
         "ended": [a.ended for a in answers],
         "tokens": [len(a.tokens) for a in answers],
-        "proxy_first": [round(x, 4) for x in first(asked, answers).tolist()],
-        "proxy_last": [round(x, 4) for x in latest(asked, answers).tolist()],
+        **{name: [round(x, 4) for x in models(asked, answers).tolist()] for name, models in judges.items()},
         "kl": [round(x, 3) for x in moved.tolist()],
         "self_bleu": round(share(alike), 4),
     }
@@ -90,7 +91,9 @@ def main(work: Path, out: Path = DATA) -> None:
         run = Run(work / "alignment" / f"seed-{seed}", seed)
         path = run.folder / "measures.json"
         if not path.exists():
-            versions = [measured(run, number, asked) for number in tqdm(range(ROUNDS + 1), desc="measuring")]
+            names = {"proxy_first": run.judges(1), "proxy_last": run.judges(ROUNDS)}
+            numbers = tqdm(range(ROUNDS + 1), desc="measuring")
+            versions = [measured(run, run.policy(number), asked, names) for number in numbers]
             matrix = [[shift(run, made, answered) for answered in range(ROUNDS + 1)] for made in range(1, ROUNDS + 1)]
             save_json(path, {"seed": seed, "versions": versions, "shift": matrix})
         found.append(json.loads(path.read_text()))
