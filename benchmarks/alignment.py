@@ -1,4 +1,4 @@
-"""Tables of chapters 12 to 14 from the stored runs, with 95 % intervals, as Markdown.
+"""Tables of chapters 12 to 18 from the stored runs, with 95 % intervals, as Markdown.
 
     python benchmarks/alignment.py --write      # renew benchmarks/alignment.md
     python benchmarks/alignment.py              # only print
@@ -87,7 +87,7 @@ def reward_models(stored: dict) -> list[str]:
 
 
 def versions(stored: dict) -> list[dict[str, np.ndarray]]:
-    """Measures of V0 to V3, each of shape (seeds, prompts)."""
+    """Measures of V0 and what follows, each of shape (seeds, prompts)."""
     families, found = np.array(stored["families"]), []
     harmful, borderline = families == "harmful", families == "borderline"
     for number in range(len(stored["runs"][0]["versions"])):
@@ -113,9 +113,8 @@ def versions(stored: dict) -> list[dict[str, np.ndarray]]:
     return found
 
 
-def rlhf(stored: dict) -> list[str]:
-    """Chapter 14: V0 to V3, and how old reward models judge new answers."""
-    found = versions(stored)
+def rows_of(stored: dict, found: list[dict[str, np.ndarray]]) -> list[list[str]]:
+    """One row for each measure, one column for each version."""
     shares = {"violations", "good refusals", "false refusals"}
     rows = [[name + ", %" * (name in shares), *(cell(v[name], name in shares) for v in found)]
             for name in found[0] if name != "true"]  # fmt: skip
@@ -123,6 +122,13 @@ def rlhf(stored: dict) -> list[str]:
     rows.insert(1, ["minus that of V0", "", *change])
     alike = [[run["versions"][v]["self_bleu"] for run in stored["runs"]] for v in range(len(found))]
     rows.append(["self-BLEU, by seed", *(" ".join(f"{x:.3f}" for x in own) for own in alike)])
+    return rows
+
+
+def rlhf(stored: dict) -> list[str]:
+    """Chapter 14: V0 to V3, and how old reward models judge new answers."""
+    found = versions(stored)
+    rows = rows_of(stored, found)
     names = [f"V{v}" for v in range(len(found))]
     lines = ["## Chapter 14: rejection sampling, V0 to V3", *table(("", *names), rows)]
     for key, what in (("helpful", "helpfulness"), ("safe", "safety")):
@@ -183,12 +189,83 @@ def forgetting(stored: dict) -> list[str]:
     return lines + table(("", "V2", "this round alone", "all families alone", "all rounds"), rows)
 
 
+def ppo(stored: dict) -> list[str]:
+    """Chapter 15: V4 and V5 beside all before, and who wins over V0 by whose judgement."""
+    found = versions(stored)
+    names = [f"V{v}" for v in range(len(found))]
+    chosen = ", ".join(f"{run['chosen']} (seed {run['seed']})" for run in stored["runs"])
+    lines = ["## Chapter 15: a fourth round, then PPO", "", f"V5's iteration, chosen on validation prompts: {chosen}."]
+    lines += table(("", *names), rows_of(stored, found))
+    gaps = [found[5][name] - found[4][name] for name in ("true", "true helpfulness", "safety of harmful prompts")]
+    rows = [[name, cell(gap), " ".join(f"{x:+.3f}" for x in gap.mean(1))]
+            for name, gap in zip(("true score", "helpfulness", "safety"), gaps, strict=True)]  # fmt: skip
+    lines += ["V5 minus V4:", *table(("", "mean", "by seed"), rows)]
+    harmful = np.array(stored["families"]) == "harmful"
+    for judge in ("true", "proxy_last", "proxy_other"):
+        rows = []
+        for part, name in ((~harmful, "helpfulness"), (harmful, "harmlessness")):
+            row = [name]
+            for v in range(1, len(found)):
+                own = [
+                    np.array(
+                        [np.where(harmful, run["versions"][i]["safe"], run["versions"][i]["helpful"])
+                         if judge == "true" else run["versions"][i][judge] for run in stored["runs"]]
+                    )[:, part]
+                    for i in (v, 0)
+                ]  # fmt: skip
+                shares = [(new > old).sum() / (new != old).sum() for new, old in zip(*own, strict=True)]
+                row.append(spread(shares))
+            rows.append(row)
+        what = {"true": "the truth", "proxy_last": "the reward models of round 4", "proxy_other": "another seed's"}
+        lines += [f"Wins over V0 without ties, in percent, by {what[judge]}:", *table(("", *names[1:]), rows)]
+    return lines
+
+
+def over_optimisation(stored: dict) -> list[str]:
+    """Chapter 15: PPO from V0 against the first reward models, and what helps."""
+    lines = ["## Chapter 15: over-optimisation, and what helps", ""]
+    lines += [f"From V0, {len(stored['families'])} test prompts; `beta` has the weight {stored['beta']:g}."]
+    rows = []
+    for kind in dict.fromkeys(run["kind"] for run in stored["runs"]):
+        looks = [run["looks"] for run in stored["runs"] if run["kind"] == kind]
+        start = np.array([own[0]["true"] for own in looks])
+        for i, look in enumerate(looks[0]):
+            change = np.array([own[i]["true"] for own in looks]) - start
+            mean = [np.mean([own[i][name] for own in looks]) for name in ("proxy", "kl", "helpful")]
+            risky = [spread([own[i][name] for own in looks]) for name in ("violations", "false_refusals")]
+            rows.append([f"{kind}, {look['iteration']}", *(f"{x:.2f}" for x in mean[:2]), cell(change),
+                         f"{mean[2]:.3f}", *risky])  # fmt: skip
+    head = ("run, iteration", "its reward", "KL, nats", "true score minus V0's", "helpfulness",
+            "violations, %", "false refusals, %")  # fmt: skip
+    return [*lines, *table(head, rows)]
+
+
+def ppo_ablations(stored: dict) -> list[str]:
+    """Chapter 15: one detail changed at a time."""
+    plain = np.array([run["true"] for run in stored["runs"] if run["change"] == "as it is"])
+    rows = []
+    for change in stored["changes"]:
+        own = [run for run in stored["runs"] if run["change"] == change]
+        gap, kl = np.array([run["true"] for run in own]) - plain, [run["kl"] for run in own]
+        rows.append([change, f"{np.mean([run['proxy'] for run in own]):.2f}",
+                     f"{np.mean(kl):.2f} ({min(kl):.2f} to {max(kl):.2f})",
+                     f"{np.mean([run['true'] for run in own]):.3f}", cell(gap),
+                     spread([run["violations"] for run in own])])  # fmt: skip
+    head = ("change", "reward", "KL, nats", "true score", "minus as it is", "violations, %")
+    lines = ["## Chapter 15: one detail changed", "", f"{stored['config']['iterations']} iterations of "
+             f"{stored['config']['batch_size']} answers from V0:"]  # fmt: skip
+    return [*lines, *table(head, rows)]
+
+
 PARTS = {
     "sft_quality": sft_quality,
     "reward_models": reward_models,
     "rlhf": rlhf,
     "best_of_k": best_of_k,
     "forgetting": forgetting,
+    "ppo": ppo,
+    "over_optimisation": over_optimisation,
+    "ppo_ablations": ppo_ablations,
 }
 
 
