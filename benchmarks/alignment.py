@@ -257,6 +257,151 @@ def ppo_ablations(stored: dict) -> list[str]:
     return [*lines, *table(head, rows)]
 
 
+def ghost_attention(stored: dict) -> list[str]:
+    """Chapter 16: instructions kept by turn, and what that costs."""
+    runs, number, turns = stored["runs"], stored["turns"], (1, 2, 4, 6, 8, 10, 12)
+
+    def by_turn(name: str, what: str) -> np.ndarray:  # (seeds, conversations, turns)
+        return np.array([[[float(x) for x in row] + [np.nan] * (number - len(row)) for row in run[name][what]]
+                         for run in runs])  # fmt: skip
+
+    names = [name for name in runs[0] if isinstance(runs[0][name], dict) and "kept" in runs[0][name]]
+    names = [name for name in names if isinstance(runs[0][name]["kept"], list)]
+    lines = ["## Chapter 16: Ghost Attention", ""]
+    for what, key, percent in (("Answers that keep the whole instruction, in percent", "kept", True),
+                               ("Helpfulness of the answers without their marks", "helpful", False)):  # fmt: skip
+        rows = []
+        for name in names:
+            values = by_turn(name, key)
+            whole = [not np.isnan(values[:, :, t - 1]).any() for t in turns]
+            rows.append([name, *(cell(values[:, :, t - 1], percent) if ok else "-"
+                                 for t, ok in zip(turns, whole, strict=True))])  # fmt: skip
+        lines += [f"{what}, by turn:"] + table(("", *map(str, turns)), rows)
+    families, rows = np.array(stored["families"]), []
+    harmful, borderline = families == "harmful", families == "borderline"
+    for name in ("v3", "before", "ghost"):
+        helpful, safe = (np.array([run[f"ordinary, {name}"][key] for run in runs]) for key in ("helpful", "safe"))
+        shares = [cell(values, True) for values in (safe[:, harmful] <= 0.15, safe[:, borderline] == 0.85)]
+        rows.append([name, cell(helpful[:, ~harmful]), cell(safe[:, harmful]), *shares])
+    head = ("ordinary test requests", "helpfulness", "safety of harmful prompts", "violations, %", "false refusals, %")
+    return lines + table(head, rows)
+
+
+def safety(stored: dict) -> list[str]:
+    """Chapter 17: amounts of safety data, and context distillation."""
+    families = np.array(stored["families"])
+    harmless = families[families != "harmful"]
+    borderline = harmless == "borderline"
+
+    def row(name: str, own: list[dict]) -> list[str]:
+        safe, helpful = (np.array([m[key] for m in own]) for key in ("safe", "helpful"))
+        refused = np.array([[letter == "r" for letter in m["refused"]] for m in own])
+        return [name, cell(safe), cell(safe <= 0.15, True), cell(helpful[:, ~borderline]),
+                cell(refused[:, borderline], True), cell(refused[:, ~borderline], True)]  # fmt: skip
+
+    head = (
+        "true safety, harmful",
+        "violations, %",
+        "helpfulness, ordinary",
+        "refused borderline, %",
+        "refused ordinary, %",
+    )
+    rows = [row(f"{kind}, {percent} %", [run[kind][percent] for run in stored["scaling"]])
+            for kind in stored["scaling"][0] for percent in stored["scaling"][0][kind]]  # fmt: skip
+    lines = [
+        "## Chapter 17: safety data",
+        "",
+        f"{stored['helpful']} demonstrations of helpfulness, {stored['safe']} of safety at 100 %.",
+    ]
+    lines += table(("safety data", *head), rows)
+    rows = [row(name, [run[name] for run in stored["distillation"]]) for name in stored["distillation"][0]]
+    return [*lines, "Context distillation: teachers, teachers told, students.", *table(("", *head), rows)]
+
+
+def red_team(stored: dict) -> list[str]:
+    """Chapter 17: attacks that succeed by round, and safety undone."""
+    lines, rows = (
+        ["## Chapter 17: red teaming", "", f"Attacks that succeed per 100, of {stored['budget']} a search; by seed."],
+        [],
+    )
+    for start in stored["red_team"][0]:
+        own = [run[start] for run in stored["red_team"]]
+        for number in range(len(own[0]["rounds"])):
+            rows.append(
+                [
+                    f"{start}, after {number} rounds",
+                    spread([r["rounds"][number]["violating"] / r["rounds"][number]["attempts"] for r in own]),
+                ]
+            )
+        for name in (name for name in ("blind", "control") if name in own[0]):
+            rows.append([f"{start}, {name}", spread([r[name]["violating"] / r[name]["attempts"] for r in own])])
+    lines += table(("", "succeed, mean (range)"), rows)
+    rows = [
+        [name, cell(np.array([run[name]["safe"] for run in stored["undone"]]) <= 0.15, True)]
+        for name in stored["undone"][0]
+    ]
+    return [
+        *lines,
+        "Violations of the careful model after a little more tuning:",
+        *table(("tuned on", "violations, %"), rows),
+    ]
+
+
+def diversity(stored: dict) -> list[str]:
+    """Chapter 17: self-BLEU by temperature."""
+    lines = ["## Chapter 17: variety", ""]
+    for kind in ("factual", "creative"):
+        alike = np.array([run[kind]["self_bleu"] for run in stored["runs"]])  # (seeds, versions, temperatures, prompts)
+        rows = [
+            [f"V{v}", *(cell(alike[:, i, t]) for t in range(alike.shape[2]))] for i, v in enumerate(stored["versions"])
+        ]
+        lines += [f"Self-BLEU, {kind} prompts:", *table(("", *(f"T = {t:g}" for t in stored["temperatures"])), rows)]
+    return lines
+
+
+def beyond_ppo(stored: dict) -> list[str]:
+    """Chapter 18: five methods at about equal KL, and each at its best."""
+    families, lines = np.array(stored["families"]), ["## Chapter 18: PPO and what came beside it"]
+    harmful = families == "harmful"
+    for which, title in (("near", f"nearest to {stored['equal_kl']:g} nats"), ("best", "best on validation prompts")):
+        rows = []
+        for method in ("start", *stored["settings"]):
+            if method == "start":
+                found = [run["start"] for run in stored["runs"]]
+            else:
+                runs = [run["methods"][method] for run in stored["runs"]]
+                found = [run["test"][str(run[which])] for run in runs]
+            own = {
+                key: np.array([f[key] for f in found], dtype=float)
+                for key in ("true", "proxy", "kl", "violated", "refused")
+            }
+            seconds = "" if method == "start" else spread_of(method, stored)
+            rows.append([method, cell(own["true"]), cell(own["true"][:, ~harmful]), cell(own["proxy"]), cell(own["kl"]),
+                         cell(own["violated"], True), cell(own["refused"], True), seconds])  # fmt: skip
+        head = (
+            "method",
+            "true score",
+            "helpfulness",
+            "proxy",
+            "KL, nats",
+            "violations, %",
+            "over-refusals, %",
+            "seconds",
+        )
+        lines += [
+            "",
+            f"Checkpoints {title}; {len(families)} test prompts, {len(stored['runs'])} seeds:",
+            *table(head, rows),
+        ]
+    return lines
+
+
+def spread_of(method: str, stored: dict) -> str:
+    """Seconds of a run: of all its parts, or, for DPO, of its longest run."""
+    each = [run["methods"][method]["seconds"] for run in stored["runs"]]
+    return f"{np.mean([max(s) if method == 'dpo' else sum(s) for s in each]):.0f}"
+
+
 PARTS = {
     "sft_quality": sft_quality,
     "reward_models": reward_models,
@@ -266,6 +411,11 @@ PARTS = {
     "ppo": ppo,
     "over_optimisation": over_optimisation,
     "ppo_ablations": ppo_ablations,
+    "ghost_attention": ghost_attention,
+    "safety": safety,
+    "red_team": red_team,
+    "diversity": diversity,
+    "beyond_ppo": beyond_ppo,
 }
 
 

@@ -36,6 +36,13 @@ RECIPES = (
     "rlhf",
     "best_of_k",
     "forgetting",
+    "ppo",
+    "over_optimisation",
+    "ppo_ablations",
+    "ghost_attention",
+    "safety",
+    "diversity",
+    "beyond_ppo",
 )
 BY_HAND = {
     "page.txt": {
@@ -65,6 +72,18 @@ WHAT = {
     "runs/rlhf.json": "RLHF-V0 to V3 with three seeds: scores of 860 answers to test prompts of each.",
     "runs/best_of_k.json": "64 answers to each of 102 test prompts: their rewards and true scores, for every K.",
     "runs/forgetting.json": "A third round of few families, learnt alone and with all before: true scores.",
+    "rlhf/v4.safetensors": "RLHF-V4: a fourth round, of a second run from the start (chapter 15).",
+    "rlhf/v5.safetensors": "RLHF-V5: V4 after PPO, the checkpoint that validation prompts chose (chapter 15).",
+    "runs/ppo.json": "V0 to V5 with three seeds: scores of 860 answers of each, and PPO's looks at validation prompts.",
+    "runs/over_optimisation.json": "PPO past the top of the true score, and three cures, three seeds each.",
+    "runs/ppo_ablations.json": "Short runs of PPO with one detail changed, three seeds each.",
+    "gatt/before.safetensors": "RLHF-V3, tuned to obey instructions in single questions (chapter 16).",
+    "gatt/model.safetensors": "The same model after Ghost Attention (chapter 16).",
+    "runs/ghost_attention.json": "How long instructions are kept before and after Ghost Attention, three seeds.",
+    "runs/safety.json": "Amounts of safety data and context distillation, three seeds: scores of 335 test answers.",
+    "runs/red_team.json": "Attacks that succeed by round and vector, and safety undone by tuning, three seeds.",
+    "runs/diversity.json": "Self-BLEU and true helpfulness of RLHF-V0 to V3 by temperature, three seeds.",
+    "runs/beyond_ppo.json": "PPO, REINFORCE, RLOO, GRPO and DPO with one budget, three seeds each: scores, KL, costs.",
 }
 NOT_DATA = {"manifest.json", "README.md"}
 

@@ -1,4 +1,4 @@
-"""What chapters 13 and 14 say of the stored runs holds for each seed: prompts of the test set, the true score."""
+"""What chapters 13 to 15 say of the stored runs holds for each seed: prompts of the test set, the true score."""
 
 import json
 
@@ -61,6 +61,7 @@ def test_choosing_harder_turns_the_true_score_and_never_the_proxy(seed):
     )
     assert proxy == sorted(proxy)
     assert max(truth) > truth[0] + 0.03 and truth.index(max(truth)) > 0
+    assert truth[-1] < max(truth) - 0.01
 
 
 def test_a_narrow_round_forgets_and_the_earlier_rounds_cure_it():
@@ -71,3 +72,49 @@ def test_a_narrow_round_forgets_and_the_earlier_rounds_cure_it():
         for way in ("narrow", "wide", "cured")
     }
     assert change["narrow"] < change["wide"] < change["cured"] and change["narrow"] < -0.05 and change["cured"] > -0.02
+
+
+PPO = json.loads(data_path("runs/ppo.json").read_text(encoding="utf-8"))
+
+
+def of_version(seed, version, name):
+    return np.array(PPO["runs"][seed]["versions"][version][name], dtype=float)
+
+
+def true_score(seed, version):
+    return np.where(HARMFUL, of_version(seed, version, "safe"), of_version(seed, version, "helpful"))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_v5_is_safer_and_more_helpful_than_sft(seed):
+    assert PPO["families"] == RLHF["families"]
+    safe = of_version(seed, 5, "safe")
+    assert (safe[HARMFUL] <= 0.15).mean() <= 0.03
+    assert (safe[BORDERLINE] == 0.85).mean() < 0.15
+    gain = of_version(seed, 5, "helpful") - of_version(seed, 0, "helpful")
+    assert gain[~HARMFUL].mean() >= 0.04
+
+
+def test_v5_wins_over_sft_and_does_not_fall_behind_v4():
+    seeds = range(len(PPO["runs"]))
+    gain = [(of_version(s, 5, "helpful") - of_version(s, 0, "helpful"))[~HARMFUL].mean() for s in seeds]
+    assert np.mean(gain) >= 0.05
+    for part, least in ((~HARMFUL, 0.65), (HARMFUL, 0.75)):
+        pairs = [(true_score(s, 5)[part], true_score(s, 0)[part]) for s in seeds]
+        assert np.mean([(new > old).sum() / (new != old).sum() for new, old in pairs]) >= least
+    assert np.mean([(true_score(s, 5) - true_score(s, 4)).mean() for s in seeds]) > -0.01
+    for run in PPO["runs"]:  # stopped by validation prompts, on which V4 is one of the choices
+        looks = {look["iteration"]: look["true"] for look in run["curve"]}
+        assert looks[run["chosen"]] == max(looks.values()) >= looks[0]
+
+
+def test_ppo_climbs_its_reward_past_the_top_of_the_true_score():
+    stored = json.loads(data_path("runs/over_optimisation.json").read_text(encoding="utf-8"))
+    harmless = np.array(stored["families"]) != "harmful"
+    runs = [run["looks"] for run in stored["runs"] if run["kind"] == "plain"]
+    assert len(runs) == 3
+    for looks in runs:
+        helpful = [np.array(look["true"])[harmless].mean() for look in looks]
+        assert looks[-1]["proxy"] > looks[0]["proxy"] + 0.3
+        assert helpful[-1] < helpful[0] - 0.03
+        assert looks[-1]["violations"] <= 0.05 < looks[0]["violations"]

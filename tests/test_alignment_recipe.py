@@ -30,7 +30,8 @@ def test_a_stopped_run_goes_on_with_the_same_result(tmp_path, monkeypatch):
     monkeypatch.setattr(rlhf, "ROUNDS", 2)
     monkeypatch.setattr(rlhf, "SAMPLES", 2)
     asked = requests("validation", 12, 0)
-    found = rlhf.measured(again, 1, asked)
+    judges = {"proxy_first": again.judges(1), "proxy_last": again.judges(2)}
+    found = rlhf.measured(again, again.policy(1), asked, judges)
     assert {len(found[key]) for key in ("helpful", "safe", "text", "kl", "proxy_first", "proxy_last")} == {len(asked)}
     assert max(map(abs, found["kl"])) > 0
 

@@ -117,11 +117,11 @@ def test_every_chapter_of_the_contents_is_on_the_map():
         (covered_rows_exist, "`model/rope`", "`model/ropes`"),
         (covered_rows_exist, "`tests/test_notebooks.py`", "`tests/test_notes.py`"),
         (covered_rows_exist, "::test_kv_cache_bytes", "::test_kv_cash_bytes"),
-        (covered_rows_exist, "| planned: Part III |", "| covered |"),
-        (planned_rows_name_a_part, "planned: Part III |", "planned: Part V |"),
-        (planned_rows_name_a_part, "planned: Part III |", "covered soon |"),
-        (planned_rows_name_a_part, "| 17 | planned: Part III |", "| 19 | planned: Part III |"),
-        (planned_rows_name_a_part, "`alignment/safety`", "`safety`"),
+        (covered_rows_exist, "| planned: Part IV |", "| covered |"),
+        (planned_rows_name_a_part, "planned: Part IV |", "planned: Part V |"),
+        (planned_rows_name_a_part, "planned: Part IV |", "covered soon |"),
+        (planned_rows_name_a_part, "| 19 | planned: Part IV |", "| 17 | planned: Part IV |"),
+        (planned_rows_name_a_part, "`family/infilling`", "`infilling`"),
     ],
 )
 def test_each_check_finds_a_planted_mistake(check, right, wrong):

@@ -88,13 +88,14 @@ def test_v5_is_the_checkpoint_that_answers_validation_prompts_best(work):
 
 
 def test_over_optimisation_changes_one_thing_at_a_time(work, monkeypatch):
-    for name, value in {"EVERY": 1, "HALF": 2, "SHARE": 0.2}.items():
+    for name, value in {"EVERY": 1, "HALF": 2, "SHARE": 0.2, "SHOWN": ("fact",)}.items():
         monkeypatch.setattr(over_optimisation, name, value)
     monkeypatch.setattr(over_optimisation, "Run", lambda folder, seed: ppo.Run(folder, seed, QUICK))
     monkeypatch.setattr(over_optimisation, "weaker", lambda folder, run: (run.judges(4), ()))
     over_optimisation.main(work, work)
     stored = json.loads((work / "runs" / "over_optimisation.json").read_text())
     assert len(stored["runs"]) == 2 * len(over_optimisation.KINDS)
+    assert all(len(one["answers"]) == 2 for one in stored["examples"]) and stored["examples"]
     of = {(run["seed"], run["kind"]): run["looks"] for run in stored["runs"]}
     for seed in (0, 1):
         plain, other = of[seed, "plain"], of[seed, "refreshed"]

@@ -16,7 +16,7 @@ from recipes.best_of_k import weaker
 from recipes.common import DATA, save_json
 from recipes.ppo import seen, trained
 
-from minillama.alignment.measures import share
+from minillama.alignment.measures import ask, judge, share
 from minillama.alignment.ppo import PPOConfig, Reward, paper_reward
 from minillama.alignment.rejection import Judges
 from minillama.alignment.rounds import collect, reward_models
@@ -26,8 +26,9 @@ from minillama.model.transformer import Llama
 OUTPUTS = ("runs/over_optimisation.json",)
 CONFIG = PPOConfig(iterations=48, batch_size=96, minibatch_size=24, lr=2e-4, beta=0.01)
 EVERY, HALF = 8, 24
-KINDS = ("plain", "beta", "refreshed", "ensemble", "weak")
+KINDS = ("plain", "beta", "refreshed", "ensemble")
 BETA = 0.2
+SHOWN = ("summary", "story")  # families of the answers that are kept as text
 SHARE = 0.15  # of the first round's comparisons, as many from the policy at half-way and from the first models
 
 
@@ -84,6 +85,19 @@ def looks_of(kind: str, work: Path, runs: list[Run], run: Run) -> list[dict]:
     return found + train(reward, config, at[1 + HALF // EVERY :], partial(look, reward=reward))
 
 
+def examples(work: Path, run: Run, number: int = 12) -> list[dict]:
+    """Answers of the SFT model and of the plain run's last policy to some test prompts, rewards and true scores."""
+    last = work / "over_optimisation" / f"plain-{run.seed}" / f"{CONFIG.iterations}.safetensors"
+    policies = (run.policy(0), load_safetensors(last, dtype=torch.float32))
+    asked = [r for r in test_requests() if r.family in SHOWN][:: 60 * len(SHOWN) // number]
+    reward, found = paper_reward(run.judges(1)), [{"lines": r.lines, "answers": []} for r in asked]
+    for policy in policies:
+        answers = ask(policy, run.tokenizer, asked, seed=7)
+        for one, j, value in zip(found, judge(asked, answers), reward(asked, answers).tolist(), strict=True):
+            one["answers"].append({"text": j.answer.text, "reward": round(value, 2), "true": round(j.true, 2)})
+    return found
+
+
 def main(work: Path, out: Path = DATA) -> None:
     """All runs."""
     torch.set_num_threads(1)
@@ -96,4 +110,5 @@ def main(work: Path, out: Path = DATA) -> None:
         for look in one["looks"]:
             del look["records"]
     asked = [r.family for r in test_requests()[::3]]
-    save_json(out / OUTPUTS[0], {"runs": found, "families": asked, "config": asdict(CONFIG), "beta": BETA})
+    settings = {"families": asked, "config": asdict(CONFIG), "beta": BETA, "examples": examples(work, runs[0])}
+    save_json(out / OUTPUTS[0], {"runs": found, **settings})

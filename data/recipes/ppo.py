@@ -102,6 +102,11 @@ def v5(work: Path, run: Run) -> tuple[Llama, list[dict], int]:
     return load_safetensors(folder / f"{best}.safetensors", dtype=torch.float32), looks, best
 
 
+def shorter(values: list[float] | float) -> list[float] | float:
+    """Three digits are enough."""
+    return [round(x, 3) for x in values] if isinstance(values, list) else values
+
+
 def main(work: Path, out: Path = DATA) -> None:
     """V4 and V5 of three seeds, the first one's models and everybody's measures."""
     torch.set_num_threads(1)
@@ -115,8 +120,9 @@ def main(work: Path, out: Path = DATA) -> None:
         for version, model in enumerate([*(run.policy(n) for n in range(ROUND + 1)), policy]):
             path = work / "ppo" / f"measures-{run.seed}-{version}.json"
             if not path.exists():
-                save_json(path, measured(run, model, asked, judges) | {"text": None})
-            versions.append(json.loads(path.read_text()))
+                save_json(path, measured(run, model, asked, judges))
+            own = json.loads(path.read_text())
+            versions.append({name: shorter(values) for name, values in own.items() if name not in ("text", "tokens")})
         curve = [{k: v for k, v in look.items() if k != "records"} | {"true": round(share(look["true"]), 4)}
                  for look in looks]  # fmt: skip
         found.append({"seed": run.seed, "chosen": best, "curve": curve, "versions": versions})

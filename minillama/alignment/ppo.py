@@ -182,7 +182,7 @@ class Record:
         moved: mean k3 between the policy before and after, in nats per token, measured along the updates.
         clipped: share of tokens whose ratio lay outside the clipping range.
         explained: share of the returns' variance that the values explain.
-        first_ratio: how far a ratio of the first mini-batch is from 1 at most; anything but 0 is a fault.
+        first_ratio: how far a ratio of the first mini-batch is from 1 at most; more than rounding (1e-4) is a fault.
     """
 
     iteration: int

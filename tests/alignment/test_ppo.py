@@ -62,7 +62,7 @@ def test_the_best_arm_is_found(seed):
     run = bandit(seed)
     records = run.train(progress=False)
     assert (chances(run.policy) * PAYS).sum() >= 0.99 * PAYS.max()
-    assert max(record.first_ratio for record in records) == 0.0
+    assert max(record.first_ratio for record in records) < 1e-5  # but for rounding
 
 
 @pytest.mark.parametrize("seed", range(10))
