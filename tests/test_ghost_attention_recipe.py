@@ -30,19 +30,13 @@ SIZES = replace(
 )  # fmt: skip
 
 
-def llama(seed):
-    model = Llama(TINY)
-    model.init_weights(seed)
-    return model
-
-
 @pytest.fixture
 def work(tmp_path, monkeypatch):
     """Two seeds of a finished recipe `alignment`, whose models have learnt nothing; small sizes."""
     for seed in (0, 1):
         folder = tmp_path / "alignment" / f"seed-{seed}"
         folder.mkdir(parents=True)
-        save_safetensors(llama(seed), folder / f"v{ghost_attention.ROUNDS}.safetensors")
+        save_safetensors(Llama(TINY, seed), folder / f"v{ghost_attention.ROUNDS}.safetensors")
         row = [[1, 5, 2], [False, True, True]]
         (folder / f"best{ghost_attention.ROUNDS}.json").write_text(json.dumps([row] * 8))
     monkeypatch.setattr(ghost_attention, "SEEDS", (0, 1))
@@ -125,4 +119,4 @@ def test_a_longer_context_leaves_what_a_model_says_unchanged(work):
     ghosts, asked = ghost_attention.Ghosts(work, 0, SIZES), conversation(Chooser(0), "test", 1)
     ids, _ = encode(ghosts.tokenizer, instruct({"hobby": "kites"}), [asked[0].prompt], [])
     tokens = ghost_attention.torch.tensor([ids])
-    assert (llama(3)(tokens) == ghost_attention.roomy(llama(3))(tokens)).all()
+    assert (Llama(TINY, 3)(tokens) == ghost_attention.roomy(Llama(TINY, 3))(tokens)).all()

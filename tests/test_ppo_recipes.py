@@ -27,12 +27,6 @@ CONFIG = PPOConfig(iterations=4, batch_size=4, minibatch_size=2, lr=2e-3, max_ne
 QUICK = Sizes(helpful=200, risky=60, reward=Recipe(epochs=1, batch_size=4, peak_lr=1e-3))
 
 
-def llama(seed):
-    model = Llama(TINY)
-    model.init_weights(seed)
-    return model
-
-
 @pytest.fixture
 def work(tmp_path, monkeypatch):
     """Two seeds of a finished recipe `rlhf`, whose models have learnt nothing, and small numbers."""
@@ -40,9 +34,9 @@ def work(tmp_path, monkeypatch):
         folder = tmp_path / "alignment" / f"seed-{seed}"
         folder.mkdir(parents=True)
         for i, name in enumerate(("v0", "variant", "v1", "v2", "v3", "v4")):
-            save_safetensors(llama(10 * seed + i), folder / f"{name}.safetensors")
+            save_safetensors(Llama(TINY, 10 * seed + i), folder / f"{name}.safetensors")
         for i, name in enumerate(("helpful1", "safe1", "helpful4", "safe4")):
-            save_safetensors(reward_model(llama(i), 20 * seed + i + 3), folder / f"{name}.safetensors")
+            save_safetensors(reward_model(Llama(TINY, i), 20 * seed + i + 3), folder / f"{name}.safetensors")
     some = [request for family in ("fact", "harmful", "borderline") for request in requests("test", 3, 5, [family])]
     for module in (ppo, over_optimisation, ppo_ablations):
         monkeypatch.setattr(module, "SEEDS", (0, 1))

@@ -24,12 +24,6 @@ TINY = ModelConfig(dim=16, n_layers=1, n_heads=2, vocab_size=2048, multiple_of=1
 QUICK = Recipe(epochs=1, batch_size=4, peak_lr=1e-3)
 
 
-def llama(seed):
-    model = Llama(TINY)
-    model.init_weights(seed)
-    return model
-
-
 @pytest.fixture
 def work(tmp_path):
     """Two seeds of a finished recipe `alignment`, whose models have learnt nothing."""
@@ -37,9 +31,9 @@ def work(tmp_path):
         folder = tmp_path / "alignment" / f"seed-{seed}"
         folder.mkdir(parents=True)
         for i, name in enumerate(("v0", "variant", "v1", "v2", "v3")):
-            save_safetensors(llama(10 * seed + i), folder / f"{name}.safetensors")
+            save_safetensors(Llama(TINY, 10 * seed + i), folder / f"{name}.safetensors")
         for i, name in enumerate(("helpful1", "safe1", "helpful2", "safe2", "helpful3", "safe3")):
-            save_safetensors(reward_model(llama(i), 20 * seed + i), folder / f"{name}.safetensors")
+            save_safetensors(reward_model(Llama(TINY, i), 20 * seed + i), folder / f"{name}.safetensors")
         for number in (1, 2, 3):
             row = [[1, 5 + number, 2], [False, True, True]]
             (folder / f"best{number}.json").write_text(json.dumps([row] * 30))
@@ -87,9 +81,9 @@ def test_a_changed_model_answers_anew(tmp_path):
 def test_the_three_third_rounds_learn_from_what_they_should(work, monkeypatch):
     monkeypatch.setattr(forgetting, "SEEDS", (0,))
     monkeypatch.setattr(forgetting, "SMALL", replace(forgetting.SIZES, prompts=10, k=2, sft=QUICK))
-    monkeypatch.setattr(forgetting, "load_base", lambda: llama(7))
+    monkeypatch.setattr(forgetting, "load_base", lambda: Llama(TINY, 7))
     monkeypatch.setattr(forgetting, "test_requests", lambda: requests("test", 6, 0))
-    monkeypatch.setattr(forgetting.Third, "tuned", lambda self, examples: seen.append(examples) or llama(8))
+    monkeypatch.setattr(forgetting.Third, "tuned", lambda self, examples: seen.append(examples) or Llama(TINY, 8))
     tuned, seen, reject = [], [], forgetting.reject
 
     def round_(base, policy, judges, earlier, sizes, seed, families, **more):

@@ -25,12 +25,6 @@ TINY = ModelConfig(dim=16, n_layers=1, n_heads=2, vocab_size=2048, multiple_of=1
 QUICK = Recipe(epochs=1, batch_size=4, peak_lr=1e-3)
 
 
-def llama(seed):
-    model = Llama(TINY)
-    model.init_weights(seed)
-    return model
-
-
 @pytest.fixture
 def work(tmp_path, monkeypatch):
     """Two seeds of a finished recipe `alignment`, whose models have learnt nothing; small sizes."""
@@ -38,14 +32,14 @@ def work(tmp_path, monkeypatch):
         folder = tmp_path / "alignment" / f"seed-{seed}"
         folder.mkdir(parents=True)
         for i, name in enumerate(("v0", "v1", "v2", "v3")):
-            save_safetensors(llama(10 * seed + i), folder / f"{name}.safetensors")
+            save_safetensors(Llama(TINY, 10 * seed + i), folder / f"{name}.safetensors")
         for name in ("helpful1", "safe1"):
-            save_safetensors(reward_model(llama(5), 3), folder / f"{name}.safetensors")
+            save_safetensors(reward_model(Llama(TINY, 5), 3), folder / f"{name}.safetensors")
     small = {
         "SEEDS": (0, 1), "TEST": dict.fromkeys(safety.TEST, 1), "HELPFUL": 20, "SAFE": 30, "SFT": QUICK, "TOUCH": QUICK,
         "UNDO": QUICK, "RISKY": 10, "OTHERS": 10, "BUDGET": 12, "ROOTS": 10, "ROUNDS": {"SFT": 1, "careful": 0},
         "SCALES": {"harmful only": (0, 100), "with contrast": (100,)}, "UNDOING": {"complying, 5": (5, True)},
-        "load_base": lambda: llama(7), "learn": lambda *a: None,  # answers of these models have no end
+        "load_base": lambda: Llama(TINY, 7), "learn": lambda *a: None,  # answers of these models have no end
     }  # fmt: skip
     for name, value in small.items():
         monkeypatch.setattr(safety, name, value)

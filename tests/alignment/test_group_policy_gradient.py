@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from bandit import ARMS, ONE_TOKEN, PAYS, NoText, chances, objective, reward, tilted
 
 from minillama import data_path
 from minillama.alignment.group_policy_gradient import METHODS, GroupPolicyGradient, group_advantages, grpo_loss
@@ -17,9 +18,6 @@ from minillama.model.tokenizer import Tokenizer
 from minillama.model.transformer import Llama
 from minillama.village.requests import requests
 
-ARMS = 6
-ONE_TOKEN = ModelConfig(dim=8, n_layers=1, n_heads=2, vocab_size=ARMS, multiple_of=8, max_seq_len=4)
-PAYS = torch.tensor([0.1, 0.5, 0.0, 1.0, 0.7, 0.3])
 GROUPS = {"reinforce": 1, "rloo": 4, "grpo": 4}
 
 
@@ -155,30 +153,13 @@ def test_leaving_an_answer_out_keeps_the_gradient_unbiased(k):
 # A bandit ------------------------------------------------------------------------------------------------------------
 
 
-class NoText:
-    """A tokenizer for answers of one token."""
-
-    eos_id = -1
-
-    def decode(self, tokens):
-        return " ".join(map(str, tokens))
-
-
 def bandit(method, seed, beta=0.0, group=None, **numbers):
     """A run in which each answer is one token that pays its price."""
     settings = {"iterations": 40, "batch_size": 48, "minibatch_size": 16, "lr": 2e-2, "whiten_rewards": False}
     config = PPOConfig(**(settings | numbers), no_end=0.0, beta=beta, max_new_tokens=1, seed=seed)
 
-    def pays(_, answers):
-        return torch.stack([PAYS[answer.tokens[0]] for answer in answers])
-
     policy, group = Llama(ONE_TOKEN, seed), group or GROUPS[method]
-    return GroupPolicyGradient(policy, NoText(), [None] * 48, pays, config, method, group, encode=lambda _: [0])
-
-
-def chances(model):
-    with torch.no_grad():
-        return model(torch.tensor([[0]]))[0, 0].double().softmax(-1)
+    return GroupPolicyGradient(policy, NoText(), [None] * 48, reward, config, method, group, encode=lambda _: [0])
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -196,13 +177,8 @@ def test_with_a_penalty_the_optimum_is_the_tilted_reference(method, seed, beta=0
     run = bandit(method, seed, beta, lr=1e-2, iterations=60)
     run.train(progress=False)
     reference = chances(run.reference)
-    best = reference * (PAYS / beta).exp()
-    best /= best.sum()
-
-    def objective(p):
-        return (p * (PAYS - beta * (p / reference).log())).sum().item()
-
-    assert objective(chances(run.policy)) >= 0.99 * objective(best)
+    best = tilted(reference, beta)
+    assert objective(chances(run.policy), reference, beta) >= 0.99 * objective(best, reference, beta)
     assert (chances(run.policy) - best).abs().max() < 0.12
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from bandit import ONE_TOKEN, PAYS, NoText, chances, objective, reward, tilted
 
 from minillama import data_path
 from minillama.alignment.policy_gradient import policy_loss
@@ -17,19 +18,6 @@ from minillama.model.config import ModelConfig
 from minillama.model.tokenizer import Tokenizer
 from minillama.model.transformer import Llama
 from minillama.village.requests import requests
-
-ARMS = 6
-ONE_TOKEN = ModelConfig(dim=8, n_layers=1, n_heads=2, vocab_size=ARMS, multiple_of=8, max_seq_len=4)
-PAYS = torch.tensor([0.1, 0.5, 0.0, 1.0, 0.7, 0.3])
-
-
-class NoText:
-    """A tokenizer for answers of one token."""
-
-    eos_id = -1
-
-    def decode(self, tokens):
-        return " ".join(map(str, tokens))
 
 
 def bandit(seed, beta=0.0, **numbers):
@@ -46,15 +34,7 @@ def bandit(seed, beta=0.0, **numbers):
     config = PPOConfig(**(settings | numbers), beta=beta, max_new_tokens=1, seed=seed)
     value = Llama(replace(ONE_TOKEN, n_outputs=1), seed + 50)
 
-    def pays(_, answers):
-        return torch.stack([PAYS[answer.tokens[0]] for answer in answers])
-
-    return PPO(Llama(ONE_TOKEN, seed), value, NoText(), [None] * 48, pays, config, encode=lambda _: [0])
-
-
-def chances(model):
-    with torch.no_grad():
-        return model(torch.tensor([[0]]))[0, 0].double().softmax(-1)
+    return PPO(Llama(ONE_TOKEN, seed), value, NoText(), [None] * 48, reward, config, encode=lambda _: [0])
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -70,13 +50,8 @@ def test_with_a_penalty_the_optimum_is_the_tilted_reference(seed, beta=0.3):
     run = bandit(seed, beta)
     run.train(progress=False)
     reference = chances(run.reference)
-    best = reference * (PAYS / beta).exp()
-    best /= best.sum()
-
-    def objective(p):
-        return (p * (PAYS - beta * (p / reference).log())).sum().item()
-
-    assert objective(chances(run.policy)) >= 0.99 * objective(best)
+    best = tilted(reference, beta)
+    assert objective(chances(run.policy), reference, beta) >= 0.99 * objective(best, reference, beta)
     assert (chances(run.policy) - best).abs().max() < 0.1
 
 

@@ -5,8 +5,10 @@ import math
 import random
 from dataclasses import replace
 
+import bandit
 import pytest
 import torch
+from bandit import ARMS, ONE_TOKEN, chances, objective, tilted
 
 from minillama import data_path
 from minillama.alignment.comparisons import Comparison
@@ -19,9 +21,7 @@ from minillama.model.tokenizer import Tokenizer
 from minillama.model.transformer import Llama
 from minillama.village.requests import requests
 
-ARMS = 6
-ONE_TOKEN = ModelConfig(dim=8, n_layers=1, n_heads=2, vocab_size=ARMS, multiple_of=8, max_seq_len=4)
-PAYS = 3 * torch.tensor([0.1, 0.5, 0.0, 1.0, 0.7, 0.3])  # so far apart that few choices are errors
+PAYS = 3 * bandit.PAYS  # so far apart that few choices are errors
 
 
 def four(seed, size=5):
@@ -55,11 +55,6 @@ def test_huge_differences_stay_finite():
 # A bandit ------------------------------------------------------------------------------------------------------------
 
 
-def chances(model):
-    with torch.no_grad():
-        return model(torch.tensor([[0]]))[0, 0].double().softmax(-1)
-
-
 def learnt(seed, number, beta, strict, recipe):
     """A policy of one-token answers after random pairs, and its reference; the optimum does not ask who gave them."""
     policy, lots = Llama(ONE_TOKEN, seed), random.Random(seed)
@@ -84,13 +79,8 @@ def test_the_best_arm_is_found(seed):
 @pytest.mark.parametrize("seed", range(10))
 def test_from_choices_by_bradley_and_terry_the_optimum_is_the_tilted_reference(seed, beta=1.0):
     policy, reference = learnt(seed, 5000, beta, False, Recipe(epochs=1, batch_size=64, peak_lr=3e-2))
-    best = reference * (PAYS / beta).exp()
-    best /= best.sum()
-
-    def objective(p):
-        return (p * (PAYS - beta * (p / reference).log())).sum().item()
-
-    assert objective(policy) >= 0.99 * objective(best)
+    best = tilted(reference, beta, PAYS)
+    assert objective(policy, reference, beta, PAYS) >= 0.99 * objective(best, reference, beta, PAYS)
     assert (policy - best).abs().max() < 0.12
 
 
