@@ -8,16 +8,15 @@ best one, and test prompts measure both.
 import copy
 import functools
 import itertools
-import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 from recipes.alignment import SEEDS, Run, test_requests
-from recipes.common import DATA, save_json
+from recipes.common import DATA, made_once, save_json
 
 from minillama.alignment.comparisons import Comparison
 from minillama.alignment.group_policy_gradient import METHODS, GroupPolicyGradient
@@ -160,13 +159,6 @@ def policies(
         yield last * budget.batch, policy, time.process_time() - began, notes
 
 
-def kept(path: Path, make: Callable[[], dict]) -> dict:
-    """What a file holds, after it was made if it was missing."""
-    if not path.exists():
-        save_json(path, make())
-    return json.loads(path.read_text())
-
-
 def tuned(folder: Path, run: Run, method: str, budget: Budget) -> dict:
     """Every setting of a method in a short run, and the one that is best on validation prompts."""
     short = replace(budget, iterations=budget.tuning, every=budget.tuning, epochs=(2,))
@@ -177,7 +169,7 @@ def tuned(folder: Path, run: Run, method: str, budget: Budget) -> dict:
             *_, (_, policy, _, _) = policies(run, method, lr, beta, short)
             return {"lr": lr, "beta": beta, **summary(measured(run, policy, validation))}
 
-        tried.append(kept(folder / f"tuning-{method}-{lr}-{beta}.json", make))
+        tried.append(made_once(folder / f"tuning-{method}-{lr}-{beta}.json", make))
         print(f"tuning {method}: {tried[-1]}", flush=True)
     return {"tried": tried, "best": max(tried, key=lambda t: t["true"])}
 
@@ -235,23 +227,24 @@ def main(work: Path, out: Path = DATA, budget: Budget = BUDGET) -> None:
     settings = {method: tuned(folder, runs[SEEDS[0]], method, budget) for method in ALL}
     found = []
     for seed, run in runs.items():
-        start = kept(folder / f"start-{seed}.json", lambda run=run: measured(run, run.policy(0), test_requests()[::4]))
+        start = made_once(
+            folder / f"start-{seed}.json", lambda run=run: measured(run, run.policy(0), test_requests()[::4])
+        )
         own = {"seed": seed, "start": start, "methods": {}}
         for method in ALL:
             best = settings[method]["best"]
-            own["methods"][method] = kept(
+            own["methods"][method] = made_once(
                 folder / f"{method}-{seed}.json",
                 lambda run=run, method=method, best=best: compared(run, method, best["lr"], best["beta"], budget),
             )
         found.append(own)
     peaks = {
-        method: kept(
+        method: made_once(
             folder / f"memory-{method}.json",
             lambda method=method: memory(work, method, settings[method]["best"], budget),
         )
         for method in ALL
     }
-    asked = [{"family": r.family, "harmful": "harmful" in r.tags} for r in test_requests()[::4]]
     save_json(
         out / OUTPUTS[0],
         {
@@ -259,7 +252,7 @@ def main(work: Path, out: Path = DATA, budget: Budget = BUDGET) -> None:
             "group": GROUP,
             "equal_kl": EQUAL_KL,
             "validation": len(test_requests("validation")[::8]),
-            "families": [a["family"] for a in asked],
+            "families": [r.family for r in test_requests()[::4]],
             "settings": settings,
             "runs": found,
             "memory": peaks,

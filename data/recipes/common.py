@@ -3,8 +3,9 @@
 import json
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -149,6 +150,15 @@ def train(
         "measures": [{"step": e["step"], "tokens": e["tokens"], **e["measures"]} for e in entries if "measures" in e],
     }
     return trainer.model, log
+
+
+def made_once(path: Path, make: Callable[[], object], told: str | None = None) -> Any:
+    """What a JSON file holds, after it was made if it was missing; `told` is printed before that."""
+    if not path.exists():
+        if told:
+            print(told, flush=True)
+        save_json(path, make())
+    return json.loads(path.read_text())
 
 
 def save_json(path: Path, content: object) -> None:

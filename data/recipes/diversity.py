@@ -1,11 +1,11 @@
 """How alike a model's answers are, by temperature, for V0 to V3 of three seeds: on factual and on creative prompts."""
 
-import json
+import functools
 from pathlib import Path
 
 import torch
 from recipes.alignment import SEEDS, Run
-from recipes.common import DATA, save_json
+from recipes.common import DATA, made_once, save_json
 
 from minillama.alignment.measures import ask, judge, self_bleu, share
 from minillama.village.requests import requests
@@ -40,9 +40,8 @@ def main(work: Path, out: Path = DATA) -> None:
             tables: list[list] = []
             for version in VERSIONS:
                 path = folder / f"{kind}-{seed}-v{version}.json"
-                if not path.exists():
-                    save_json(path, [measured(run, kind, version, t) for t in TEMPERATURES])
-                tables.append(json.loads(path.read_text()))
+                cells = functools.partial(measured, run, kind, version)
+                tables.append(made_once(path, lambda cells=cells: [cells(t) for t in TEMPERATURES]))
             own[kind] = {name: [[[pair[i] for pair in cell] for cell in row] for row in tables]
                          for i, name in enumerate(("self_bleu", "helpful"))}  # fmt: skip
         found.append(own)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from recipes.alignment import SEEDS, Run, store, test_requests
-from recipes.common import DATA, save_json
+from recipes.common import DATA, made_once, save_json
 from recipes.rlhf import ROUNDS
 
 from minillama.alignment.ghost_attention import demonstrated, ghost, obedient, play
@@ -180,10 +180,7 @@ class Ghosts:
         found = {}
         for name, make in plans.items():
             path = self.folder / f"{name.replace(', ', '-').replace(' ', '_')}.json"
-            if not path.exists():
-                print(f"seed {self.seed}: measuring {name}", flush=True)
-                save_json(path, make())
-            found[name] = json.loads(path.read_text())
+            found[name] = made_once(path, make, f"seed {self.seed}: measuring {name}")
         counts = {name: self.sampled()[name] for name in ("kept", "of", "by_turns")}
         return {"seed": self.seed, "sampled": counts, **found}
 

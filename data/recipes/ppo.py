@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from recipes.alignment import SEEDS, Run, store, test_requests
-from recipes.common import DATA, save_json
+from recipes.common import DATA, made_once, save_json
 from recipes.rlhf import measured
 
 from minillama.alignment.measures import ask, judge, kl, report, share
@@ -119,9 +119,7 @@ def main(work: Path, out: Path = DATA) -> None:
         versions = []
         for version, model in enumerate([*(run.policy(n) for n in range(ROUND + 1)), policy]):
             path = work / "ppo" / f"measures-{run.seed}-{version}.json"
-            if not path.exists():
-                save_json(path, measured(run, model, asked, judges))
-            own = json.loads(path.read_text())
+            own = made_once(path, lambda run=run, model=model, judges=judges: measured(run, model, asked, judges))
             versions.append({name: shorter(values) for name, values in own.items() if name not in ("text", "tokens")})
         curve = [{k: v for k, v in look.items() if k != "records"} | {"true": round(share(look["true"]), 4)}
                  for look in looks]  # fmt: skip

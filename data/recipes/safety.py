@@ -5,14 +5,13 @@ reward model scores is the same throughout, that of `alignment`'s first seed, so
 """
 
 import copy
-import json
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from recipes.alignment import SEEDS, SIZES, Run
-from recipes.common import DATA, load_base, save_json
+from recipes.common import DATA, load_base, made_once, save_json
 
 from minillama.alignment.measures import Judged, ask, judge
 from minillama.alignment.red_team import VECTORS, Attempt, lessons, red_team
@@ -58,10 +57,7 @@ class Study:
     def kept(self, name: str, make: Callable[[], dict]) -> dict:
         """Measures of the folder, after they were made if they were missing."""
         path = self.folder / f"{name.replace(' ', '-').replace('/', '-')}.json"
-        if not path.exists():
-            print(f"seed {self.seed}: {name}", flush=True)
-            save_json(path, make())
-        return json.loads(path.read_text())
+        return made_once(path, make, f"seed {self.seed}: {name}")
 
     def model(self, name: str, make: Callable[[], Llama]) -> Llama:
         """A model of the folder, likewise."""
