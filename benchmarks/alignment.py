@@ -17,6 +17,7 @@ import torch
 
 from minillama import data_path
 from minillama.alignment.rejection import expected_best, kl_bound
+from minillama.pretraining.uncertainty import two_way_interval
 
 PAGE = Path(__file__).with_suffix(".md")
 HEAD = """# Alignment, measured
@@ -28,19 +29,10 @@ from 2,000 bootstrap draws of seeds and prompts (or pairs) both; "a to b" is the
 KS = (1, 2, 4, 8, 16, 32, 64)
 
 
-def interval(values: np.ndarray, draws: int = 2000) -> tuple[float, float]:
-    """95 % interval of the mean of (seeds, prompts), both drawn again."""
-    dice, (seeds, prompts) = np.random.default_rng(0), values.shape
-    times = [dice.multinomial(n, np.full(n, 1 / n), draws) / n for n in (seeds, prompts)]  # how often each is drawn
-    means = ((times[1] @ values.T) * times[0]).sum(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
-
-
 def cell(values: np.ndarray, percent: bool = False) -> str:
     """Mean and interval of (seeds, prompts)."""
     values = np.asarray(values, dtype=float) * (100 if percent else 1)
-    low, high = interval(values)
+    low, high = two_way_interval(values)
     return f"{values.mean():.1f} [{low:.1f}, {high:.1f}]" if percent else f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
 
 

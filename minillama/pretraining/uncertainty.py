@@ -3,7 +3,8 @@
 A score on a test is a mean over a sample of questions; another sample would have given another one. And a model that
 says "90 %" should be right nine times in ten.
 
-Does: Wilson's interval for a share, the percentile bootstrap for anything else, reliability bins and their error.
+Does: Wilson's interval for a share, the percentile bootstrap for anything else and for runs of several seeds on the
+    same questions, reliability bins and their error.
 Does not: correct for many comparisons; count tokens of one text as independent (give it documents or questions).
 Source: Wilson 1927; Efron 1979; Guo et al. 2017, section 2 (calibration).
 """
@@ -98,4 +99,29 @@ def bootstrap_interval(
     draw = np.random.default_rng(seed)
     found = [statistic(values[draw.integers(0, len(values), len(values))]) for _ in range(resamples)]
     low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def two_way_interval(
+    values: np.ndarray, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile interval of a mean over training seeds and questions, both drawn again.
+
+    Drawing only the questions again would tell how sure these very runs are, not what another seed would give.
+
+    Args:
+        values: one row for each seed, one column for each question, which is the same for all, shape (S, N). To compare
+            two models, pass the differences. With one seed, only the questions vary.
+        confidence, resamples, seed: as in `bootstrap_interval`.
+
+    Raises:
+        ValueError: if `values` has another number of axes or nothing in it, or `confidence` is not between 0 and 1.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 2 or not values.size or not 0 < confidence < 1:
+        raise ValueError(f"expected (seeds, questions) and 0 < confidence < 1, got {values.shape}, {confidence}")
+    dice = np.random.default_rng(seed)
+    by_seed, by_question = (dice.multinomial(n, np.full(n, 1 / n), resamples) / n for n in values.shape)  # (draws, n)
+    means = ((by_question @ values.T) * by_seed).sum(1)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)

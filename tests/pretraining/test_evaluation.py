@@ -24,6 +24,7 @@ from minillama.pretraining.uncertainty import (
     bootstrap_interval,
     expected_calibration_error,
     reliability,
+    two_way_interval,
     wilson_interval,
 )
 
@@ -297,6 +298,30 @@ def test_intervals_refuse_impossible_input():
             wilson_interval(*arguments)
     with pytest.raises(ValueError, match="at least two values"):
         bootstrap_interval([1.0])
+
+
+def test_two_way_interval_varies_seeds_and_questions():
+    """Against draws written as loops; and it is wider than one that takes the seeds as given."""
+    random = np.random.default_rng(0)
+    values = random.normal(size=(3, 1)) + random.normal(size=(3, 40))
+    means = []
+    for _ in range(4000):
+        rows, columns = random.integers(0, 3, 3), random.integers(0, 40, 40)
+        means.append(np.mean([[values[i, j] for j in columns] for i in rows]))
+    low, high = two_way_interval(values, resamples=4000)
+    assert (low, high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=0.05)
+    fixed = bootstrap_interval(values.T, np.mean)
+    assert high - low > 1.3 * (fixed[1] - fixed[0])
+    assert two_way_interval(values, confidence=0.5)[1] < high
+    assert two_way_interval(values[:1]) == pytest.approx(bootstrap_interval(values[0]), abs=0.05)
+    assert two_way_interval(values, seed=1) != two_way_interval(values) == two_way_interval(values)
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0], [[]], [[[1.0]]]])
+def test_two_way_interval_wants_seeds_and_questions(values):
+    with pytest.raises(ValueError, match="seeds, questions"):
+        two_way_interval(values)
+
 
 
 # --- memorisation ---------------------------------------------------------------------------------------------------
