@@ -43,6 +43,13 @@ RECIPES = (
     "safety",
     "diversity",
     "beyond_ppo",
+    "code",
+    "infilling",
+    "long_context",
+    "self_instruct",
+    "derived",
+    "lora",
+    "quantization",
 )
 BY_HAND = {
     "page.txt": {
@@ -84,6 +91,15 @@ WHAT = {
     "runs/red_team.json": "Attacks that succeed by round and vector, and safety undone by tuning, three seeds.",
     "runs/diversity.json": "Self-BLEU and true helpfulness of RLHF-V0 to V3 by temperature, three seeds.",
     "runs/beyond_ppo.json": "PPO, REINFORCE, RLOO, GRPO and DPO with one budget, three seeds each: scores, KL, costs.",
+    "code/tokenizer.model": "The tokenizer of code: 1,024 pieces, four of which mark a hole and its end (chapter 19).",
+    "code/model.safetensors": "The base model trained on code with holes, which fills lines of the village's programs.",
+    "runs/infilling.json": "Code training with and without holes, three seeds: what is filled in, bits left to right.",
+    "code/long.safetensors": "A model of 0.2M parameters that follows assignments over 64 tokens; chapter 19 tunes it.",
+    "runs/long_context.json": "Loss by position and keys found, by three ways to turn queries and keys, three seeds.",
+    "runs/self_instruct.json": "Exercises passed before and after learning from own solutions, three seeds.",
+    "runs/derived.json": "Marks of students of Alpaca's, Vicuna's, WizardLM's and Orca 2's recipes, three seeds.",
+    "runs/lora.json": "LoRA of five ranks beside full fine-tuning, three seeds: marks, bits per character, rates.",
+    "runs/quantization.json": "The base model and RLHF-V5 on 16 grids: likelihood, facts, true scores (chapter 21).",
 }
 NOT_DATA = {"manifest.json", "README.md"}
 

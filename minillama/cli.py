@@ -2,7 +2,8 @@
 
 `minillama doctor` looks at this machine and says what a reader would miss: a package that is absent or too old, a data
 file that is not there or not the one the book was made with. `minillama pretrain` trains a model from a corpus, in one
-process or, under `torchrun`, in several.
+process or, under `torchrun`, in several. `minillama convert` writes a model for other programs,
+`minillama generate` runs one from a folder, real weights too.
 
 Does: exit status 0 if all is well, 1 if not, 130 after a second Ctrl-C.
 Does not: install or repair anything.
@@ -15,6 +16,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import sys
 from dataclasses import asdict
 from typing import Any
@@ -71,6 +73,40 @@ def check_data() -> list[tuple[bool, str]]:
     return lines
 
 
+def about_real_weights() -> list[str]:
+    """What this machine has and lacks for the real weights of chapter 22; nothing there is needed elsewhere."""
+    from huggingface_hub import get_token  # only now: these are slow to import, and may be what is missing
+
+    from minillama.family.estimate import GIB, available_memory, estimate
+    from minillama.family.loading import load_tokenizer, open_checkpoint
+    from minillama.model.config import PRESETS
+
+    free, lines = available_memory(), []
+    folder = os.environ.get("LLAMA_WEIGHTS")
+    if not folder:
+        lines.append("no weights: set LLAMA_WEIGHTS to the folder of a checkpoint (chapter 22 says where to get one)")
+    else:
+        try:
+            config = open_checkpoint(folder)[0]
+            load_tokenizer(folder)
+            lines.append(f"LLAMA_WEIGHTS: {config.n_parameters() / 1e9:.2f} billion parameters in {folder}")
+        except ValueError as error:
+            lines.append(f"LLAMA_WEIGHTS: {error}")
+    lines.append(
+        "a token for the Hub is stored"
+        if get_token()
+        else "no token for the Hub: `hf auth login` (open models need none)"
+    )
+    disk = shutil.disk_usage(folder if folder and os.path.isdir(folder) else os.getcwd()).free
+    lines.append(f"{disk / 1e9:.0f} GB of disk are free; a 7B model in one format needs 13.5 GB")
+    lines.append(f"{free / GIB:.1f} GiB of memory are free; with 2,048 tokens this holds:")
+    for name in ("llama-2-7b", "llama-2-13b", "llama-2-70b"):
+        needs = {kind: estimate(PRESETS[name], kind).total for kind in ("bfloat16", "int8", "int4")}
+        told = ", ".join(f"{kind} {'yes' if n <= free else 'no'} ({n / GIB:.1f} GiB)" for kind, n in needs.items())
+        lines.append(f"  {name}: {told}")
+    return lines
+
+
 def doctor() -> int:
     """Print what is fine and what is missing; return the exit status."""
     lines = [(sys.version_info >= (3, 11), f"Python {platform.python_version()}, minillama {__version__}")]
@@ -81,7 +117,9 @@ def doctor() -> int:
         import torch  # only now: it is slow to import, and may be what is missing
 
         device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores, no GPU"
-        print(f"Everything is in place ({device}).")
+        print(f"Everything is in place ({device}).\n\nFor the real weights (chapter 22), which nothing else needs:")
+        for line in about_real_weights():
+            print(f"  {line}")
         return 0
     print("Something is missing; the lines above say what to do.")
     return 1
@@ -156,6 +194,83 @@ def pretrain(options: dict[str, Any]) -> int:
     return 0
 
 
+def add_convert_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `minillama convert`."""
+    parser.add_argument("source", help="our .safetensors, llama2.c's .bin, or a folder of Meta or Hugging Face")
+    parser.add_argument("--to", required=True, choices=("hf", "gguf", "llama2c"), help="for which program")
+    parser.add_argument("--out", required=True, help="new folder, or new file for gguf")
+    parser.add_argument("--tokenizer", help="the model's tokenizer.model (default: the one in the source folder)")
+    parser.add_argument("--kind", help="number type: F32, F16, BF16; for gguf also Q8_0 (default: F16, hf: as it is)")
+    parser.add_argument("--chat", action="store_true", help="also store Llama 2's chat template")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+
+def convert(options: dict[str, Any]) -> int:
+    """Write a checkpoint in another program's format; return the exit status."""
+    from minillama.family.convert import convert  # only now: torch is slow to import
+
+    try:
+        for line in convert(**options):
+            print(line)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"minillama convert: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def add_generate_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `minillama generate`."""
+    folder = os.environ.get("LLAMA_WEIGHTS")
+    parser.add_argument("--weights", default=folder, required=not folder, metavar="FOLDER",
+                        help="checkpoint of Meta or Hugging Face, or a file (default: $LLAMA_WEIGHTS)")  # fmt: skip
+    parser.add_argument("--prompt", required=True, metavar="TEXT")
+    parser.add_argument("--precision", default="file", help="file (mapped), bfloat16, float16, float32, int8 or int4")
+    parser.add_argument("--tokenizer", metavar="FILE", help="default: the tokenizer.model beside the weights")
+    parser.add_argument("--chat", action="store_true", help="the prompt is a question to a chat model")
+    parser.add_argument("--system", metavar="TEXT", help="a system message before it; only with --chat")
+    parser.add_argument("--max-new-tokens", type=int, default=128, metavar="N")
+    parser.add_argument("--temperature", type=float, default=0.6, metavar="X", help="0 is greedy (default: 0.6)")
+    parser.add_argument("--top-p", type=float, default=0.9, metavar="X")
+    parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser.add_argument("--force", action="store_true", help="also if by estimate the memory will not do")
+
+
+def generate(options: dict[str, Any]) -> int:
+    """Load a model and print how it continues or answers; return the exit status."""
+    import torch  # only now: slow to import
+
+    from minillama.alignment.chat import encode_prompt
+    from minillama.family.loading import load, load_tokenizer
+    from minillama.model.generation import generate, stream_text
+    from minillama.model.tokenizer import Tokenizer
+
+    try:
+        if options["system"] is not None and not options["chat"]:
+            raise ValueError("--system is for chat models; add --chat")
+        model = load(options["weights"], options["precision"], force=options["force"])
+        own = options["tokenizer"]
+        tokenizer = Tokenizer.from_file(own) if own else load_tokenizer(options["weights"], model)
+        dice = torch.Generator().manual_seed(options["seed"])
+        settings = {"temperature": options["temperature"], "top_p": options["top_p"], "generator": dice}
+        if options["chat"]:
+            system = [] if options["system"] is None else [{"role": "system", "content": options["system"]}]
+            asked = encode_prompt(tokenizer, [*system, {"role": "user", "content": options["prompt"]}])
+            stop = (tokenizer.eos_id,)
+            answer = generate(model, [asked], options["max_new_tokens"], stop_tokens=stop, **settings)[0]
+            print(tokenizer.decode(answer.tokens).strip())
+        else:
+            print(options["prompt"], end="", flush=True)
+            for piece in stream_text(model, tokenizer, options["prompt"], options["max_new_tokens"], **settings):
+                print(piece, end="", flush=True)
+            print()
+    except (ValueError, OSError) as error:
+        print(f"minillama generate: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command.
 
@@ -179,8 +294,16 @@ def main(arguments: list[str] | None = None) -> int:
     )
     if "pretrain" in words:
         add_pretrain_options(training)
+    add_convert_options(commands.add_parser("convert", help="write a model for transformers, llama.cpp or llama2.c"))
+    add_generate_options(commands.add_parser("generate", help="continue a text, or answer, with a model from a folder"))
     options = vars(parser.parse_args(words))
-    return {"doctor": doctor, "pretrain": lambda: pretrain(options)}[options.pop("command")]()
+    run = {
+        "doctor": doctor,
+        "pretrain": lambda: pretrain(options),
+        "convert": lambda: convert(options),
+        "generate": lambda: generate(options),
+    }
+    return run[options.pop("command")]()
 
 
 if __name__ == "__main__":

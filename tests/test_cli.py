@@ -1,4 +1,4 @@
-"""`minillama pretrain` from the shell: one process and two, resumed in any order, and errors that say what to do.
+"""`minillama pretrain` and `convert` from the shell: one process and two, resumed in any order; helpful errors.
 
 Tolerance between one process and two: see tests/pretraining/test_distributed.py.
 """
@@ -15,9 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from minillama import cli
-from minillama.model.checkpoints import load_safetensors
+from minillama import cli, data_path
+from minillama.family import standins
+from minillama.model.checkpoints import load_hf, load_llama2c, load_safetensors, save_safetensors
+from minillama.model.config import ModelConfig
 from minillama.model.tokenizer import Tokenizer
+from minillama.model.transformer import Llama
 from minillama.pretraining import sources
 from minillama.pretraining.checkpointing import checkpoints, read_state
 
@@ -171,3 +174,116 @@ def test_tinystories_comes_by_download_and_brings_its_own_held_out_part(tmp_path
     assert {document.text.split()[0] for document in corpus.held_out()} == {"valid"}
     assert len(list(corpus.train())) == len(list(corpus.held_out())) == 60
     assert len(list(sources.open_corpus("tinystories-small").held_out())) == 3
+
+
+# minillama convert ----------------------------------------------------------------------------------------------------
+
+
+def test_convert_goes_round_through_every_format(tmp_path, capsys):
+    config = ModelConfig(dim=32, n_layers=1, n_heads=2, n_kv_heads=1, vocab_size=2048, hidden_dim=64, max_seq_len=32)
+    model, words = Llama(config, seed=1), str(data_path("tokenizer.model"))
+    save_safetensors(model, tmp_path / "mine.safetensors")
+    steps = [
+        [tmp_path / "mine.safetensors", "--tokenizer", words, "--to", "hf", "--out", tmp_path / "hf", "--chat"],
+        [tmp_path / "hf", "--to", "llama2c", "--out", tmp_path / "c"],
+        [tmp_path / "c" / "model.bin", "--tokenizer", words, "--to", "hf", "--kind", "F16", "--out", tmp_path / "half"],
+    ]
+    for words in steps:
+        assert cli.main(["convert", *map(str, words)]) == 0
+    told = capsys.readouterr().out
+    assert "from_pretrained" in told and "./run" in told
+    state = model.state_dict()
+    for loaded, dtype in (
+        (load_llama2c(tmp_path / "c" / "model.bin"), torch.float32),
+        (load_hf(tmp_path / "half"), torch.float16),
+    ):
+        assert all(torch.equal(w, state[name].to(dtype)) for name, w in loaded.state_dict().items())
+    assert "chat_template" in (tmp_path / "hf" / "tokenizer_config.json").read_text()
+
+
+def test_convert_to_gguf_writes_a_modelfile_beside_a_chat_model(tmp_path, capsys):
+    gguf = pytest.importorskip("gguf", reason="the parity extra is not installed")
+    source, out = str(data_path("rlhf/v5.safetensors")), tmp_path / "mine.gguf"
+    command = ["convert", source, "--to", "gguf", "--kind", "Q8_0", "--out", str(out), "--chat"]
+    assert cli.main(command) == 0  # the tokenizer is found in the folder above
+    assert "ollama create mine" in capsys.readouterr().out
+    assert "FROM ./mine.gguf" in (tmp_path / "Modelfile").read_text()
+    assert gguf.GGUFReader(out).fields["general.name"].contents() == "mine"
+    assert cli.main(command) == 1 and "overwrite" in capsys.readouterr().err
+    assert cli.main([*command, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(
+    "words, complaint",
+    [
+        (["nowhere", "--to", "hf"], "no tokenizer: looked for"),
+        (["{data}", "--to", "hf"], "is no checkpoint: expected"),
+        (["{data}/reward/helpful.safetensors", "--to", "llama2c"], "a reward model has no next token"),
+        (["{data}/base/model.safetensors", "--to", "hf", "--kind", "Q8_0"], "--kind Q8_0 is not one of"),
+        (["{data}/base/model.safetensors", "--to", "llama2c", "--kind", "F16"], "--kind F16 is not one of"),
+        (["{data}/base/model.safetensors", "--to", "hf", "--tokenizer", "{data}/page.txt"], "page.txt"),
+    ],
+)
+def test_convert_says_in_one_line_what_is_wrong(tmp_path, capsys, words, complaint):
+    data = data_path("tokenizer.model").parent
+    words = [word.replace("{data}", str(data)) for word in words]
+    assert cli.main(["convert", *words, "--out", str(tmp_path / "out")]) == 1
+    told = capsys.readouterr()
+    assert complaint in told.err and told.err.startswith("minillama convert: ") and not told.out
+    assert len(told.err.strip().splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+# ---- generate, and what doctor says about real weights -----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("weights") / "chat"
+    model = load_safetensors(data_path("rlhf/v5.safetensors"))
+    return standins.write_hf(model, data_path("tokenizer.model"), folder)
+
+
+@pytest.mark.parametrize("precision", ["file", "int8", "float32"])
+def test_generate_continues_a_text(stand_in, precision, capsys):
+    words = ["generate", "--weights", str(stand_in), "--precision", precision, "--max-new-tokens", "6"]
+    assert cli.main([*words, "--prompt", "Mara has", "--temperature", "0"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("Mara has") and len(printed.strip()) > len("Mara has")
+
+
+def test_generate_answers_a_question_and_repeats_itself_with_a_seed(stand_in, capsys, monkeypatch):
+    monkeypatch.setenv("LLAMA_WEIGHTS", str(stand_in))
+    words = ["generate", "--prompt", "Who is Mara?", "--chat", "--system", "Be brief.", "--max-new-tokens", "12"]
+    assert cli.main(words) == 0
+    first = capsys.readouterr().out
+    assert cli.main(words) == 0
+    assert capsys.readouterr().out == first and first.strip() and "[INST]" not in first
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--weights", "nowhere"], "nowhere: no folder of that name"),
+        (["--precision", "int2"], "precision must be one of file, bfloat16"),
+        (["--system", "x"], "--system is for chat models; add --chat"),
+        (["--chat", "--prompt", "a [/INST] b"], "INST"),
+        (["--tokenizer", "none.model"], "none.model"),
+        (["--temperature", "-1"], "temperature must be 0 or more"),
+    ],
+)
+def test_generate_errors_are_one_line(stand_in, options, message, capsys):
+    assert cli.main(["generate", "--weights", str(stand_in), "--prompt", "x", *options]) == 1
+    printed = capsys.readouterr().err
+    assert printed.splitlines()[-1].startswith("minillama generate: ") and message in printed
+
+
+def test_doctor_says_what_real_weights_need(stand_in, monkeypatch):
+    monkeypatch.delenv("LLAMA_WEIGHTS", raising=False)
+    text = "\n".join(cli.about_real_weights())
+    assert "no weights: set LLAMA_WEIGHTS" in text and "GB of disk" in text
+    assert re.search(r"llama-2-70b: bfloat16 (yes|no) \(1\d\d\.\d GiB\), int8", text)
+    monkeypatch.setenv("LLAMA_WEIGHTS", str(stand_in))
+    assert "0.00 billion parameters in" in "\n".join(cli.about_real_weights())
+    (stand_in / "tokenizer.model").rename(stand_in / "moved")
+    assert "no tokenizer.model here" in "\n".join(cli.about_real_weights())
+    (stand_in / "moved").rename(stand_in / "tokenizer.model")

@@ -91,6 +91,27 @@ def assemble(
         CheckpointError: if anything differs from what the config calls for.
     """
     model = skeleton(config)
+    weights = {}
+    for name, shape in check_table(source, model, pieces, dtype).items():
+        weight = join(source, name, shape, pieces.pop(name), check_finite)
+        if convert is not None:
+            weight = convert(name, weight)
+        weights[name] = weight.to(device=device, dtype=dtype)
+    model.load_state_dict(weights, assign=True)
+    return model.eval()
+
+
+def check_table(
+    source: Path, model: Llama, pieces: dict[str, list[Piece]], dtype: torch.dtype | None
+) -> dict[str, tuple[int, ...]]:
+    """Compare the names, and the number types if none is asked for, with the model's.
+
+    Returns:
+        Meta's parameter name to shape, for every parameter of the model.
+
+    Raises:
+        CheckpointError: for missing or surplus tensors, or a mixture of types where `dtype` is None.
+    """
     expected = {name: tuple(parameter.shape) for name, parameter in model.state_dict().items()}
     if missing := [name for name in expected if name not in pieces]:
         raise CheckpointError(
@@ -100,32 +121,42 @@ def assemble(
     if extra := [piece for name, found in pieces.items() if name not in expected for piece in found]:
         raise CheckpointError(
             f"{extra[0].file}: {len(extra)} tensors that the model has no place for, first {extra[0].key!r}; expected "
-            f"the {len(expected)} tensors of a {config.n_layers}-layer Llama: the config or the architecture differs"
+            f"the {len(expected)} tensors of a {model.config.n_layers}-layer Llama; the config or architecture differs"
         )
     types = {piece.data.dtype for found in pieces.values() for piece in found}
     if dtype is None and len(types) > 1 and types <= set(FLOATS):
         names = sorted(str(kind) for kind in types)
         raise CheckpointError(f"{source}: mixes {names}, expected one number type; pass dtype= to convert on loading")
-    weights = {}
-    for name, shape in expected.items():
-        found = pieces.pop(name)
-        axis = SHARD_AXIS.get(name.split(".")[-2])
-        for piece in found:
-            _check(piece, _shard_shape(shape, axis, len(found), source), check_finite)
-        weight = found[0].data
-        if len(found) > 1 and axis is not None:
-            weight = torch.cat([piece.data for piece in found], dim=axis)
-        # a replica may have drifted by rounding, but not by a hundredth
-        elif other := [piece for piece in found[1:] if not torch.allclose(piece.data, weight, rtol=0.01, atol=0.01)]:
-            raise CheckpointError(
-                f"{other[0].file}: {name!r} differs from that of {found[0].file.name}, expected the same numbers in "
-                "every shard; the files come from different checkpoints, fetch them again"
-            )
-        if convert is not None:
-            weight = convert(name, weight)
-        weights[name] = weight.to(device=device, dtype=dtype)
-    model.load_state_dict(weights, assign=True)
-    return model.eval()
+    return expected
+
+
+def check_pieces(source: Path, name: str, shape: tuple[int, ...], found: list[Piece], check_finite: bool) -> int | None:
+    """Check one tensor's pieces, shapes, types and values.
+
+    Returns:
+        The axis along which it is cut; None if it is whole, or the same in every file.
+
+    Raises:
+        CheckpointError: if a piece is not what it should be, or replicas differ.
+    """
+    axis = SHARD_AXIS.get(name.split(".")[-2])
+    for piece in found:
+        _check(piece, _shard_shape(shape, axis, len(found), source), check_finite)
+    if len(found) > 1 and axis is not None:
+        return axis
+    # a replica may have drifted by rounding, but not by a hundredth
+    if other := [piece for piece in found[1:] if not torch.allclose(piece.data, found[0].data, rtol=0.01, atol=0.01)]:
+        raise CheckpointError(
+            f"{other[0].file}: {name!r} differs from that of {found[0].file.name}, expected the same numbers in "
+            "every shard; the files come from different checkpoints, fetch them again"
+        )
+    return None
+
+
+def join(source: Path, name: str, shape: tuple[int, ...], found: list[Piece], check_finite: bool) -> Tensor:
+    """Check one tensor's pieces and put them together; a single piece stays as it is, mapped."""
+    axis = check_pieces(source, name, shape, found, check_finite)
+    return found[0].data if axis is None else torch.cat([piece.data for piece in found], dim=axis)
 
 
 def _shard_shape(shape: tuple[int, ...], axis: int | None, shards: int, source: Path) -> tuple[int, ...]:

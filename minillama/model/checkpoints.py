@@ -69,6 +69,12 @@ def load_meta(
         CheckpointError: if a file, key, shape, type or value is not what the format and params.json call for.
     """
     folder = Path(folder)
+    config, pieces = read_meta(folder, max_seq_len)
+    return assemble(folder, config, pieces, dtype, device, check_finite)
+
+
+def read_meta(folder: Path, max_seq_len: int | None = None) -> tuple[ModelConfig, dict[str, list[Piece]]]:
+    """Config and mapped tensors, by Meta's names, of a folder in Meta's format; arguments and errors of `load_meta`."""
     params = read_json(folder / "params.json")
     files = sorted(folder.glob("consolidated.*.pth"))
     numbered = [f"consolidated.{number:02d}.pth" for number in range(max(len(files), 1))]
@@ -89,7 +95,7 @@ def load_meta(
         # Meta leaves the number to the tokenizer, but the embedding (cut along its width) has that many rows
         vocab_size = pieces["tok_embeddings.weight"][0].data.shape[0]
     config = build_config(folder / "params.json", lambda: ModelConfig.from_params_json(params, vocab_size, max_seq_len))
-    return assemble(folder, config, pieces, dtype, device, check_finite)
+    return config, pieces
 
 
 def load_hf(
@@ -117,14 +123,35 @@ def load_hf(
         CheckpointError: if files are damaged or incomplete, or describe something other than Llama 1, 2 or Code Llama.
     """
     folder = Path(folder)
+    config, pieces = read_hf(folder, max_seq_len)
+    head = pieces.get("output.weight")
+    if head and head[0].key == "model.embed_tokens.weight":  # tied: the model has two matrices, so it needs a copy
+        pieces["output.weight"] = [head[0]._replace(data=head[0].data.clone())]
+
+    def undo_permutation(name: str, weight: Tensor) -> Tensor:
+        heads = rotated_heads(config, name)
+        return weight if heads is None else permute_to_meta(weight, heads)
+
+    return assemble(folder, config, pieces, dtype, device, check_finite, undo_permutation)
+
+
+def read_hf(folder: Path, max_seq_len: int | None = None) -> tuple[ModelConfig, dict[str, list[Piece]]]:
+    """Config and mapped tensors of a Hugging Face folder; arguments and errors of `load_hf`.
+
+    Names are Meta's, but the rows of wq and wk still stand in Hugging Face's order. With a tied head, "output.weight"
+    is the embedding's piece.
+    """
     described = read_json(folder / "config.json")
     config = build_config(folder / "config.json", lambda: _config_from_hf(described, max_seq_len))
-    tied = described.get("tie_word_embeddings", False)
 
     index = folder / "model.safetensors.index.json"
     listed = read_json(index).get("weight_map", {}) if index.exists() else {}
     found: dict[str, Piece] = {}
-    for name in sorted(set(listed.values())) or ["model.safetensors"]:
+    for name in sorted(set(listed.values()), key=str) or ["model.safetensors"]:
+        if not isinstance(name, str) or Path(name).name != name or "\\" in name:
+            raise CheckpointError(
+                f"{index}: names the file {name!r}, expected a plain name in this folder; do not use this checkpoint"
+            )
         tensors, _ = _read_safetensors(folder / name)
         found |= {key: Piece(folder / name, key, data) for key, data in tensors.items()}
     for key, name in listed.items():
@@ -137,15 +164,14 @@ def load_hf(
     for key, piece in found.items():
         if not key.endswith("rotary_emb.inv_freq"):  # a table that the model computes itself
             pieces[_meta_name(key)] = [piece]
-    if tied and "tok_embeddings.weight" in pieces:
-        table = pieces["tok_embeddings.weight"][0]
-        pieces["output.weight"] = [table._replace(data=table.data.clone())]
+    if described.get("tie_word_embeddings", False) and "tok_embeddings.weight" in pieces:
+        pieces["output.weight"] = pieces["tok_embeddings.weight"]
+    return config, pieces
 
-    def undo_permutation(name: str, weight: Tensor) -> Tensor:
-        heads = {"wq": config.n_heads, "wk": config.n_kv_heads}.get(name.split(".")[-2])
-        return weight if heads is None else permute_to_meta(weight, heads)
 
-    return assemble(folder, config, pieces, dtype, device, check_finite, undo_permutation)
+def rotated_heads(config: ModelConfig, name: str) -> int | None:
+    """Number of heads of a matrix whose rows Hugging Face stores in another order, wq and wk; None for all others."""
+    return {"wq": config.n_heads, "wk": config.n_kv_heads}.get(name.split(".")[-2])
 
 
 def load_safetensors(

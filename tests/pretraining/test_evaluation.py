@@ -323,7 +323,6 @@ def test_two_way_interval_wants_seeds_and_questions(values):
         two_way_interval(values)
 
 
-
 # --- memorisation ---------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,1 @@
+"""Part IV: Code Llama, derived models, quantization, real weights."""
