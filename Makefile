@@ -5,7 +5,8 @@ PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-NOTEBOOKS = $(shell find book -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*' | sort)
+CLASSROOM := $(VENV)/.classroom
+NOTEBOOKS = $(shell find book -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*' -not -path '*/assignments/*' | sort)
 STRIP := cell.metadata.execution metadata.widgets metadata.jupytext metadata.language_info.version
 
 # The outputs stored in the notebooks were made under these settings; one thread also avoids spinning on busy cores.
@@ -17,7 +18,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport MPLBACKEND
 
-.PHONY: help book html page test lab execute manifest repository constraints clean
+.PHONY: help book html page test lab execute assignments grade manifest repository constraints clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -48,6 +49,13 @@ execute: $(STAMP)  ## execute and normalise one notebook, NB=book/1-model/04-rop
 		--ExecutePreprocessor.coalesce_streams=True "$(NB)"
 	$(BIN)/nbstripout --keep-output --keep-count --extra-keys "$(STRIP)" "$(NB)"
 
+assignments: $(CLASSROOM)  ## make the problem sets for students and the bundle for teachers, in _build/assignments
+	@$(BIN)/python tools/classroom.py assignments
+
+grade: $(CLASSROOM)  ## grade a folder of submissions into a CSV and feedback, FOLDER=~/monday
+	@test -d "$(FOLDER)" || { echo "make grade: no folder '$(FOLDER)'; use FOLDER=path/to/submissions"; exit 2; }
+	@$(BIN)/python tools/classroom.py grade "$(FOLDER)"
+
 manifest: $(STAMP)  ## write data/manifest.json, the hashes of the files in data/
 	$(BIN)/python data/build.py
 
@@ -69,4 +77,8 @@ $(STAMP): pyproject.toml constraints.txt
 		echo "Name another one: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -e '.[book,test,parity]' -c constraints.txt
+	@touch $@
+
+$(CLASSROOM): $(STAMP)
+	$(BIN)/pip install --quiet -e '.[classroom]' -c constraints.txt
 	@touch $@

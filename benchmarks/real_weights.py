@@ -28,7 +28,8 @@ from pathlib import Path
 
 import torch
 
-from minillama.family.standins import hf_config, hf_name, meta_params
+from minillama.family.export import hf_config, hf_name
+from minillama.family.standins import meta_params
 from minillama.model.assembly import skeleton
 from minillama.model.config import PRESETS, ModelConfig
 

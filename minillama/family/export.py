@@ -24,7 +24,8 @@ from torch import Tensor
 from minillama.family.tokenizer_json import tokenizer_json
 from minillama.model.assembly import skeleton
 from minillama.model.bpe import SPACE
-from minillama.model.checkpoints import HF_TO_META
+from minillama.model.checkpoints import HF_TO_META, rotated_heads
+from minillama.model.config import ModelConfig
 from minillama.model.llama2c import _layout
 from minillama.model.rope import permute_to_hf, rotation_table
 from minillama.model.tokenizer import Tokenizer
@@ -125,34 +126,11 @@ def export_hf(
     with finished_folder(folder, overwrite) as new:
         tensors = {}
         for name, weight in weights.items():
-            heads = {"wq": config.n_heads, "wk": config.n_kv_heads}.get(name.split(".")[-2])
-            weight = weight if heads is None else permute_to_hf(weight, heads)
-            tensors[_hf_name(name)] = weight.to(dtype).contiguous()
+            tensors[hf_name(name)] = hf_order(config, name, weight).to(dtype).contiguous()
         save_file(tensors, new / "model.safetensors", {"format": "pt"})
         kind = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
         ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
-        described = {
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "hidden_size": config.dim,
-            "intermediate_size": config.ffn_hidden,
-            "num_hidden_layers": config.n_layers,
-            "num_attention_heads": config.n_heads,
-            "num_key_value_heads": config.n_kv_heads,
-            "head_dim": config.head_dim,
-            "vocab_size": config.vocab_size,
-            "max_position_embeddings": config.max_seq_len,
-            "rms_norm_eps": config.norm_eps,
-            "rope_theta": config.rope_theta,  # transformers 4
-            "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},  # transformers 5
-            "hidden_act": "silu",
-            "attention_bias": False,
-            "mlp_bias": False,
-            "tie_word_embeddings": False,
-            "torch_dtype": kind,
-            **ids,
-        }
-        _write_json(new / "config.json", described)
+        _write_json(new / "config.json", hf_config(config, kind) | ids)
         sampling = {"do_sample": True, "temperature": 0.6, "top_p": 0.9}  # the reference's
         _write_json(new / "generation_config.json", {**ids, **sampling})
         tokenizer.save(new / "tokenizer.model")
@@ -209,7 +187,39 @@ def export_llama2c(model: Llama, tokenizer: Tokenizer, folder: str | Path, overw
     return Path(folder)
 
 
-def _hf_name(name: str) -> str:
+def hf_config(config: ModelConfig, dtype: str = "bfloat16") -> dict:
+    """The content of `config.json`, for versions 4 and 5 of `transformers`; `dtype` is the weights'."""
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": config.dim,
+        "intermediate_size": config.ffn_hidden,
+        "num_hidden_layers": config.n_layers,
+        "num_attention_heads": config.n_heads,
+        "num_key_value_heads": config.n_kv_heads,
+        "head_dim": config.head_dim,
+        "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.max_seq_len,
+        "rms_norm_eps": config.norm_eps,
+        "rope_theta": config.rope_theta,  # transformers 4
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},  # transformers 5
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+        "tie_word_embeddings": False,
+        "torch_dtype": dtype,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+
+
+def hf_order(config: ModelConfig, name: str, weight: Tensor) -> Tensor:
+    """The rows in Hugging Face's order; only wq and wk differ. `name` is Meta's."""
+    heads = rotated_heads(config, name)
+    return weight if heads is None else permute_to_hf(weight, heads)
+
+
+def hf_name(name: str) -> str:
     """Hugging Face's name of one of Meta's."""
     theirs = {meta: hf for hf, meta in HF_TO_META.items()}
     layer, inner = name.removesuffix(".weight"), ""

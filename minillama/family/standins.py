@@ -17,15 +17,11 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
+from minillama.family.export import hf_config, hf_name, hf_order
 from minillama.model.assembly import SHARD_AXIS
-from minillama.model.checkpoints import HF_TO_META, rotated_heads
 from minillama.model.config import ModelConfig
-from minillama.model.rope import permute_to_hf
 from minillama.model.transformer import Llama
-
-META_TO_HF = {meta: hf for hf, meta in HF_TO_META.items()}
 
 
 def write_meta(model: Llama, tokenizer: Path, folder: Path, shards: int = 1) -> Path:
@@ -89,42 +85,6 @@ def meta_params(config: ModelConfig) -> dict[str, int | float]:
     if params.get("rope_theta") == 10_000.0:
         params.pop("rope_theta")  # only Code Llama's files have it
     return params
-
-
-def hf_config(config: ModelConfig) -> dict:
-    """The content of `config.json`."""
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_size": config.dim,
-        "intermediate_size": config.ffn_hidden,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": config.n_heads,
-        "num_key_value_heads": config.n_kv_heads,
-        "hidden_act": "silu",
-        "vocab_size": config.vocab_size,
-        "rms_norm_eps": config.norm_eps,
-        "rope_theta": config.rope_theta,
-        "max_position_embeddings": config.max_seq_len,
-        "tie_word_embeddings": False,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "torch_dtype": "bfloat16",
-    }
-
-
-def hf_name(name: str) -> str:
-    """Hugging Face's name of one of Meta's tensors."""
-    parts = name.removesuffix(".weight").split(".")
-    layer, rest = (parts[:2], parts[2:]) if parts[0] == "layers" else ([], parts)
-    key = META_TO_HF[".".join(rest)]
-    return f"model.layers.{layer[1]}.{key}.weight" if layer else f"{key}.weight"
-
-
-def hf_order(config: ModelConfig, name: str, weight: Tensor) -> Tensor:
-    """The rows in Hugging Face's order; only wq and wk differ."""
-    heads = rotated_heads(config, name)
-    return weight if heads is None else permute_to_hf(weight, heads)
 
 
 def _empty(folder: Path) -> None:
