@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from minillama import data_path
+from minillama.pretraining.uncertainty import two_way_interval
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,10 +29,10 @@ def test_the_page_is_the_output_of_the_script(script):
 
 def test_an_interval_is_wider_if_seeds_differ(script):
     alike = np.tile(np.linspace(0, 1, 200), (3, 1))
-    low, high = script.interval(alike)
+    low, high = two_way_interval(alike)
     assert low < 0.5 < high and high - low < 0.12
     apart = alike + np.array([[-0.3], [0.0], [0.3]])
-    wide = script.interval(apart)
+    wide = two_way_interval(apart)
     assert wide[1] - wide[0] > 0.4 and script.cell(alike).startswith("0.500 [0.4")
 
 

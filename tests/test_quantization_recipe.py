@@ -10,8 +10,7 @@ import torch
 DATA = Path(__file__).resolve().parents[1] / "data"
 sys.path.insert(0, str(DATA))
 
-from recipes import quantization  # noqa: E402
-from recipes.alignment import SEEDS, test_requests  # noqa: E402
+from recipes import alignment, quantization  # noqa: E402
 from recipes.common import held_out_stories, load_base  # noqa: E402
 
 from minillama.family.rounding import rounded  # noqa: E402
@@ -23,12 +22,12 @@ def stored() -> dict:
 
 
 def test_stored_results_are_complete_and_of_one_size(stored):
-    assert list(stored["grids"]) == list(quantization.GRIDS) and stored["seeds"] == list(SEEDS)
-    asked, stories = len(test_requests()[::3]), held_out_stories(quantization.STORIES, "test")
+    assert list(stored["grids"]) == list(quantization.GRIDS) and stored["seeds"] == list(alignment.SEEDS)
+    asked, stories = len(alignment.test_requests()[::3]), held_out_stories(quantization.STORIES, "test")
     assert stored["characters"] == [len(story.text) for story in stories]
     for grid in stored["grids"].values():
         assert len(grid["nats"]) == len(stories) and len(grid["facts"]) == len(stored["grids"]["float32"]["facts"])
-        assert [len(row) for row in grid["true"]] == [asked] * len(SEEDS)
+        assert [len(row) for row in grid["true"]] == [asked] * len(alignment.SEEDS)
         assert all(0 <= value <= 1 for row in grid["true"] for value in row)
 
 
