@@ -39,14 +39,19 @@ def load_any(source: str | Path) -> Llama:
     )
 
 
+def tokenizer_places(source: str | Path) -> list[Path]:
+    """Where the tokenizer of a folder or weight file may lie: beside it, or one folder above (Meta's download)."""
+    folder = Path(source) if Path(source).is_dir() else Path(source).parent
+    return [place / "tokenizer.model" for place in (folder, folder.absolute().parent)]
+
+
 def find_tokenizer(source: str | Path, named: str | Path | None = None) -> Tokenizer:
     """The tokenizer that was named, or the tokenizer.model in the source's folder or the folder above.
 
     Raises:
         ValueError: if there is none.
     """
-    folder = Path(source) if Path(source).is_dir() else Path(source).parent
-    places = [Path(named)] if named else [folder / "tokenizer.model", folder.parent / "tokenizer.model"]
+    places = [Path(named)] if named else tokenizer_places(source)
     for place in places:
         if place.is_file():
             return Tokenizer.from_file(place)

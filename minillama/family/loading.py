@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from minillama.family.convert import tokenizer_places
 from minillama.family.estimate import PRECISIONS, estimate, refuse
 from minillama.family.mapped import HalfSplitLinear, PiecesEmbedding, PiecesLinear
 from minillama.family.quantization import Int4Linear, Int8Linear
@@ -166,8 +167,7 @@ def load_tokenizer(path: str | Path, model: Llama | None = None) -> Tokenizer:
     """
     path = Path(path)
     folder = path.parent if path.is_file() else path
-    file = next((place / "tokenizer.model" for place in (folder, folder.absolute().parent)
-                 if (place / "tokenizer.model").is_file()), None)  # fmt: skip
+    file = next((place for place in tokenizer_places(path) if place.is_file()), None)
     if file is None:
         raise CheckpointError(f"{folder}: no tokenizer.model here or one folder above; fetch it with the weights")
     try:
