@@ -5,8 +5,8 @@ PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-CLASSROOM := $(VENV)/.classroom
 NOTEBOOKS = $(shell find book -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*' -not -path '*/assignments/*' | sort)
+REHEARSED := book/1-model/01-meet-llama-2.ipynb book/1-model/07-generation.ipynb book/4-family/20-derived-models.ipynb
 STRIP := cell.metadata.execution metadata.widgets metadata.jupytext metadata.language_info.version
 
 # The outputs stored in the notebooks were made under these settings; one thread also avoids spinning on busy cores.
@@ -18,10 +18,10 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport MPLBACKEND
 
-.PHONY: help book html page test lab execute assignments grade manifest repository constraints clean
+.PHONY: help book html page test lab execute assignments grade colab manifest repository constraints clean
 
 help:  ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 book: html  ## build the book and serve it on localhost (PORT=8000, or the next free one)
 	@$(BIN)/python tools/serve.py _build/html $(PORT)
@@ -49,12 +49,15 @@ execute: $(STAMP)  ## execute and normalise one notebook, NB=book/1-model/04-rop
 		--ExecutePreprocessor.coalesce_streams=True "$(NB)"
 	$(BIN)/nbstripout --keep-output --keep-count --extra-keys "$(STRIP)" "$(NB)"
 
-assignments: $(CLASSROOM)  ## make the problem sets for students and the bundle for teachers, in _build/assignments
+assignments: $(STAMP)  ## make the problem sets for students and the bundle for teachers, in _build/assignments
 	@$(BIN)/python tools/classroom.py assignments
 
-grade: $(CLASSROOM)  ## grade a folder of submissions into a CSV and feedback, FOLDER=~/monday
+grade: $(STAMP)  ## grade a folder of submissions into a CSV and feedback, FOLDER=~/monday
 	@test -d "$(FOLDER)" || { echo "make grade: no folder '$(FOLDER)'; use FOLDER=path/to/submissions"; exit 2; }
 	@$(BIN)/python tools/classroom.py grade "$(FOLDER)"
+
+colab: $(STAMP)  ## rehearse the way of a Colab user: install into an empty environment, run three notebooks there
+	$(BIN)/python tools/colab.py $(REHEARSED)
 
 manifest: $(STAMP)  ## write data/manifest.json, the hashes of the files in data/
 	$(BIN)/python data/build.py
@@ -76,9 +79,5 @@ $(STAMP): pyproject.toml constraints.txt
 		echo "minillama needs Python 3.11 or newer; '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)."; \
 		echo "Name another one: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -e '.[book,test,parity]' -c constraints.txt
-	@touch $@
-
-$(CLASSROOM): $(STAMP)
-	$(BIN)/pip install --quiet -e '.[classroom]' -c constraints.txt
+	$(BIN)/pip install --quiet -e '.[book,test,parity,classroom]' -c constraints.txt
 	@touch $@

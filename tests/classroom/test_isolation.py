@@ -236,10 +236,17 @@ def test_a_file_that_is_no_notebook_is_named(content, words, tmp_path):
         grading.read_notebook(tmp_path / "a.ipynb")
 
 
-def test_nothing_is_left_running():
-    for _ in range(60):  # what is killed is still listed until the system has cleared it away
-        running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
-        if "sleep 1234" not in running:
-            return
+def test_nothing_is_left_running_after_a_submission():
+    def running() -> bool:
+        return "sleep 1235" in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+
+    attack = ATTACKS["leaves processes behind"].replace("1234", "1235")
+    place = grading.OwnProcess(FAST)
+    assert place.run(attack, "<cell>")["error"] is None
+    assert running()
+    place.close()
+    for _ in range(20):  # what is killed is still listed until the system has cleared it away
+        if not running():
+            break
         time.sleep(0.5)
-    raise AssertionError("processes of a submission go on half a minute after its end")
+    assert not running()
