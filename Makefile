@@ -5,6 +5,7 @@ PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BROWSER := $(VENV)/.browser
 NOTEBOOKS = $(shell find book -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*' -not -path '*/assignments/*' | sort)
 REHEARSED := book/1-model/01-meet-llama-2.ipynb book/1-model/07-generation.ipynb book/4-family/20-derived-models.ipynb
 STRIP := cell.metadata.execution metadata.widgets metadata.jupytext metadata.language_info.version
@@ -18,7 +19,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport MPLBACKEND
 
-.PHONY: help book html page test lab execute assignments grade colab manifest repository constraints clean
+.PHONY: help book html page test test-browser lab execute assignments grade slides pdf colab release manifest repository constraints clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -40,6 +41,9 @@ ifneq ($(strip $(NOTEBOOKS)),)
 		-n 2 --dist loadfile $(NOTEBOOKS)
 endif
 
+test-browser: html $(BROWSER)  ## try the built book, JupyterLab and paper in Chromium; check accessibility
+	$(BIN)/python -m pytest tests/browser -n 2
+
 lab: $(STAMP)  ## open JupyterLab in the book's folder
 	$(BIN)/jupyter lab --notebook-dir=book
 
@@ -56,8 +60,17 @@ grade: $(STAMP)  ## grade a folder of submissions into a CSV and feedback, FOLDE
 	@test -d "$(FOLDER)" || { echo "make grade: no folder '$(FOLDER)'; use FOLDER=path/to/submissions"; exit 2; }
 	@$(BIN)/python tools/classroom.py grade "$(FOLDER)"
 
+slides: $(STAMP)  ## make a deck of slides for each part from the notebooks, in _build/slides
+	@$(BIN)/python tools/slides.py
+
+pdf: html $(BROWSER)  ## print the whole book with Chromium into _build/book.pdf
+	@$(BIN)/python tools/pdf.py _build/html _build/book.pdf
+
 colab: $(STAMP)  ## rehearse the way of a Colab user: install into an empty environment, run three notebooks there
 	$(BIN)/python tools/colab.py $(REHEARSED)
+
+release: html slides pdf assignments  ## put packages, pages, PDF, slides and problem sets into dist/
+	@$(BIN)/python tools/release.py
 
 manifest: $(STAMP)  ## write data/manifest.json, the hashes of the files in data/
 	$(BIN)/python data/build.py
@@ -79,5 +92,10 @@ $(STAMP): pyproject.toml constraints.txt
 		echo "minillama needs Python 3.11 or newer; '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)."; \
 		echo "Name another one: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -e '.[book,test,parity,classroom]' -c constraints.txt
+	$(BIN)/pip install --quiet -e '.[book,test,parity,classroom,slides]' -c constraints.txt
+	@touch $@
+
+$(BROWSER): $(STAMP)
+	@command -v chromium > /dev/null || { echo "this needs Debian's Chromium: apt-get install chromium"; exit 2; }
+	$(BIN)/pip install --quiet -e '.[browser]' -c constraints.txt
 	@touch $@

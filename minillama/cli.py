@@ -3,9 +3,9 @@
 `minillama doctor` looks at this machine and says what a reader would miss: a package that is absent or too old, a data
 file that is not there or not the one the book was made with. `minillama pretrain` trains a model from a corpus, in one
 process or, under `torchrun`, in several. `minillama convert` writes a model for other programs,
-`minillama generate` runs one from a folder, real weights too.
+`minillama generate` runs one from a folder, real weights too, and `minillama chat` talks with one.
 
-Does: exit status 0 if all is well, 1 if not, 130 after a second Ctrl-C.
+Does: exit status 0 if all is well, 1 if not, 130 after Ctrl-C (while `pretrain` saves or `chat` answers: a second one).
 Does not: install or repair anything.
 """
 
@@ -18,6 +18,7 @@ import platform
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -218,21 +219,36 @@ def convert(options: dict[str, Any]) -> int:
     return 0
 
 
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `generate` and of `chat`: how a model is loaded, and how it samples."""
+    parser.add_argument("--precision", default="file", help="file (mapped), bfloat16, float16, float32, int8 or int4")
+    parser.add_argument("--tokenizer", metavar="FILE", help="default: the tokenizer.model beside the weights")
+    parser.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="an answer is cut there")
+    parser.add_argument("--temperature", type=float, default=0.6, metavar="X", help="0 is greedy (default: 0.6)")
+    parser.add_argument("--top-p", type=float, default=0.9, metavar="X", help="1 keeps all (default: 0.9)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser.add_argument("--force", action="store_true", help="also if by estimate the memory will not do")
+
+
+def load_pair(options: dict[str, Any]) -> tuple[Any, Any]:
+    """The model and the tokenizer that the options of `add_model_options` and --weights name."""
+    from minillama.family.loading import load, load_tokenizer  # only now: torch is slow to import
+    from minillama.model.tokenizer import Tokenizer
+
+    model = load(options["weights"], options["precision"], force=options["force"])
+    own = options["tokenizer"]
+    return model, Tokenizer.from_file(own) if own else load_tokenizer(options["weights"], model)
+
+
 def add_generate_options(parser: argparse.ArgumentParser) -> None:
     """The options of `minillama generate`."""
     folder = os.environ.get("LLAMA_WEIGHTS")
     parser.add_argument("--weights", default=folder, required=not folder, metavar="FOLDER",
                         help="checkpoint of Meta or Hugging Face, or a file (default: $LLAMA_WEIGHTS)")  # fmt: skip
     parser.add_argument("--prompt", required=True, metavar="TEXT")
-    parser.add_argument("--precision", default="file", help="file (mapped), bfloat16, float16, float32, int8 or int4")
-    parser.add_argument("--tokenizer", metavar="FILE", help="default: the tokenizer.model beside the weights")
     parser.add_argument("--chat", action="store_true", help="the prompt is a question to a chat model")
     parser.add_argument("--system", metavar="TEXT", help="a system message before it; only with --chat")
-    parser.add_argument("--max-new-tokens", type=int, default=128, metavar="N")
-    parser.add_argument("--temperature", type=float, default=0.6, metavar="X", help="0 is greedy (default: 0.6)")
-    parser.add_argument("--top-p", type=float, default=0.9, metavar="X")
-    parser.add_argument("--seed", type=int, default=0, metavar="N")
-    parser.add_argument("--force", action="store_true", help="also if by estimate the memory will not do")
+    add_model_options(parser)
 
 
 def generate(options: dict[str, Any]) -> int:
@@ -240,16 +256,12 @@ def generate(options: dict[str, Any]) -> int:
     import torch  # only now: slow to import
 
     from minillama.alignment.chat import encode_prompt
-    from minillama.family.loading import load, load_tokenizer
     from minillama.model.generation import generate, stream_text
-    from minillama.model.tokenizer import Tokenizer
 
     try:
         if options["system"] is not None and not options["chat"]:
             raise ValueError("--system is for chat models; add --chat")
-        model = load(options["weights"], options["precision"], force=options["force"])
-        own = options["tokenizer"]
-        tokenizer = Tokenizer.from_file(own) if own else load_tokenizer(options["weights"], model)
+        model, tokenizer = load_pair(options)
         dice = torch.Generator().manual_seed(options["seed"])
         settings = {"temperature": options["temperature"], "top_p": options["top_p"], "generator": dice}
         if options["chat"]:
@@ -269,6 +281,124 @@ def generate(options: dict[str, Any]) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+BOOK_MODELS = ("sft/model", "rlhf/v3", "rlhf/v4", "rlhf/v5", "gatt/before", "gatt/model")  # those that chat
+CHAT_MODEL = "gatt/model"  # the last one of the book's line, and the one that keeps a system message (chapter 16)
+CHAT_COMMANDS = """/system TEXT     another system message, for all turns; without TEXT: none
+/temperature X   how much the answers vary; 0 is greedy
+/undo            take back the last question and its answer
+/reset           begin anew; system message and temperature stay
+/help            these lines
+/quit            leave; so does Ctrl-D. Ctrl-C stops an answer"""
+
+
+def add_chat_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `minillama chat`."""
+    parser.add_argument("--weights", default=CHAT_MODEL, metavar="PATH",
+                        help="checkpoint of Meta or Hugging Face, a file, or a chat model of the book: "
+                             f"{', '.join(BOOK_MODELS)} (default: {CHAT_MODEL})")  # fmt: skip
+    parser.add_argument("--system", default="", metavar="TEXT", help="who to be, for the whole conversation")
+    add_model_options(parser)
+
+
+def chat(options: dict[str, Any]) -> int:
+    """Talk with a model in the terminal, or with every line of a pipe as a turn; return the exit status.
+
+    Answers go to stdout, all else to stderr, so that a pipe holds the answers alone.
+    """
+    from minillama.alignment.conversation import Conversation  # only now: torch is slow to import
+
+    def note(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    weights, interactive = options["weights"], sys.stdin.isatty()
+    try:
+        ours = not os.path.exists(weights) and weights in BOOK_MODELS
+        if ours:
+            options["weights"] = data_path(f"{weights}.safetensors")
+        model, tokenizer = load_pair(options)
+        settings = {name: options[name] for name in ("system", "temperature", "top_p", "max_new_tokens", "seed")}
+        talk = Conversation(model, tokenizer, **settings)
+        note(f"{weights}: {model.config.n_parameters():,} parameters, reads up to {model.config.max_seq_len} tokens.")
+        if ours:
+            note("It was trained in this book and knows nothing but its village. Ask: Who is Mara?")
+        if interactive:
+            note("/help lists the commands, /quit leaves.")
+        while (line := _next_line(interactive)) is not None and line != "/quit":
+            try:
+                if line.startswith("/"):
+                    note(chat_command(talk, line))
+                elif line:
+                    answer(talk, line, note)
+            except ValueError as error:  # of this turn; nothing has changed, and the next one may do
+                note(f"minillama chat: {error}")
+    except (ValueError, OSError) as error:
+        note(f"minillama chat: {error}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _next_line(interactive: bool) -> str | None:
+    """What is said next, stripped; None at the end."""
+    try:
+        return input("> ").strip() if interactive else next(sys.stdin).strip()
+    except (EOFError, StopIteration):
+        return None
+
+
+def answer(talk: Any, question: str, note: Callable[[str], None]) -> None:
+    """Print a conversation's answer to a question as it comes, and note what the reader should know about it.
+
+    Raises:
+        ValueError: for a question that cannot be asked.
+    """
+    left_out = talk.left_out
+    pieces = talk.ask(question)
+    if talk.left_out > left_out:
+        note(f"(the model no longer reads the oldest {talk.left_out} of these turns: together they are too long)")
+    try:
+        for piece in pieces:
+            print(piece, end="", flush=True)
+        print(flush=True)
+    except KeyboardInterrupt:
+        print(flush=True)
+        note("(stopped; what was said stays)")
+        return
+    if not talk.turns[-1][1]:
+        note("(the model ended without a word)")
+    elif not talk.ended:
+        note("(cut: --max-new-tokens, or the model's context, ends there)")
+
+
+def chat_command(talk: Any, line: str) -> str:
+    """Do what a line such as "/temperature 0.2" says to a conversation; return what is to be told.
+
+    Raises:
+        ValueError: for an unknown command, or a value that cannot be.
+    """
+    command, _, value = line.partition(" ")
+    value = value.strip()
+    if command == "/system":
+        talk.system = value
+        return f"(system message: {value})" if value else "(no system message)"
+    if command == "/temperature":
+        try:
+            talk.temperature = float(value)
+        except ValueError as error:
+            raise ValueError(f"/temperature wants a number of 0 or more, such as 0.6, got {value!r}") from error
+        return f"(temperature {talk.temperature:g})"
+    if command == "/undo":
+        taken = talk.undo()
+        return f"(taken back: {taken[0]})" if taken else "(nothing to take back)"
+    if command == "/reset":
+        talk.reset()
+        return "(a new conversation)"
+    if command == "/help":
+        return CHAT_COMMANDS
+    raise ValueError(f"no command {command}; /help lists them")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -296,12 +426,14 @@ def main(arguments: list[str] | None = None) -> int:
         add_pretrain_options(training)
     add_convert_options(commands.add_parser("convert", help="write a model for transformers, llama.cpp or llama2.c"))
     add_generate_options(commands.add_parser("generate", help="continue a text, or answer, with a model from a folder"))
+    add_chat_options(commands.add_parser("chat", help="talk with the model that you trained, or with another one"))
     options = vars(parser.parse_args(words))
     run = {
         "doctor": doctor,
         "pretrain": lambda: pretrain(options),
         "convert": lambda: convert(options),
         "generate": lambda: generate(options),
+        "chat": lambda: chat(options),
     }
     return run[options.pop("command")]()
 

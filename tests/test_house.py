@@ -67,7 +67,10 @@ def test_make_alone_lists_every_command():
     assert set(re.findall(r"^  make ([a-z-]+) +\S", printed, re.M)) == make_targets()
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "book/how-to-use.md", "data/README.md", ".ci/run"])
+@pytest.mark.parametrize(
+    "page",
+    ["README.md", "CONTRIBUTING.md", "book/how-to-use.md", "book/appendix/instructors.md", "data/README.md", ".ci/run"],
+)
 def test_commands_that_pages_name_exist(page):
     named = set(re.findall(r"(?:^\$ |^|`)make ([a-z-]+)", (ROOT / page).read_text(), re.M))
     assert named and named <= make_targets(), named - make_targets()
@@ -121,7 +124,7 @@ def test_one_version():
 
 def test_every_dependency_is_pinned_at_or_above_its_lower_bound():
     numbers = cli.version_numbers
-    wanted = requirements("book", "test", "parity", "classroom")
+    wanted = requirements("book", "test", "parity", "classroom", "slides", "browser")
     assert len(wanted) > 20
     wrong = [name for name, minimum in wanted if numbers(constraints().get(name, "0")) < numbers(minimum)]
     assert not wrong, f"constraints.txt lacks these, or has them too old: {wrong}"
@@ -133,7 +136,7 @@ def test_pins_have_no_local_tag_and_the_library_pins_nothing_exactly():
 
 
 def test_installed_versions_are_the_pinned_ones():
-    names = [name for name, _ in requirements("book", "test", "parity", "classroom")]
+    names = [name for name, _ in requirements("book", "test", "parity", "classroom", "slides")]
     installed = {name: importlib.metadata.version(name).split("+")[0] for name in names}
     assert installed == {name: constraints()[name] for name in names}
 

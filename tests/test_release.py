@@ -24,7 +24,13 @@ VERSION = minillama.__version__
 def released(tmp_path_factory):
     """A release with small stand-ins for the pages, slides and problem sets."""
     built = tmp_path_factory.mktemp("built")
-    for name in ("html/index.html", "html/_static/book.css", "slides/part-1.html", "assignments/students.zip"):
+    for name in (
+        "html/index.html",
+        "html/_static/book.css",
+        "slides/part-1.html",
+        "assignments/students.zip",
+        "book.pdf",
+    ):
         (built / name).parent.mkdir(parents=True, exist_ok=True)
         (built / name).write_text(name)
     (built / "assignments" / "teacher.zip").write_text("with answers")
@@ -38,7 +44,11 @@ def test_a_release_has_every_part_and_its_sums(released):
     _, out = released
     parts = ("book", "slides", "problem-sets", "problem-sets-teacher")
     expected = {f"minillama-{part}-{VERSION}.zip" for part in parts}
-    expected |= {f"minillama-{VERSION}-py3-none-any.whl", f"minillama-{VERSION}.tar.gz"}
+    expected |= {
+        f"minillama-{VERSION}-py3-none-any.whl",
+        f"minillama-{VERSION}.tar.gz",
+        f"minillama-book-{VERSION}.pdf",
+    }
     assert {path.name for path in out.iterdir()} == expected | {"SHA256SUMS"}
     sums = dict(reversed(line.split("  ")) for line in (out / "SHA256SUMS").read_text().splitlines())
     assert sums == {name: sha256((out / name).read_bytes()).hexdigest() for name in expected}

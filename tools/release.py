@@ -2,13 +2,14 @@
 
     minillama-X.whl, minillama-X.tar.gz    the library with its data; the source distribution has the book and tests too
     minillama-book-X.zip                   the pages, to be unpacked and opened without a network
+    minillama-book-X.pdf                   the same on paper
     minillama-slides-X.zip                 the slides of each part
     minillama-problem-sets-X.zip           for students, without answers
     minillama-problem-sets-teacher-X.zip   with answers, hidden tests and rubrics
     SHA256SUMS                             of all of them
 
 Does: the same bytes for the same sources; refuses to write an incomplete release.
-Does not: build the pages and slides (`make release` does, before), publish anything.
+Does not: build the pages, PDF and slides (`make release` does, before), publish anything.
 """
 
 import argparse
@@ -63,14 +64,18 @@ def release(out: Path, built: Path = BUILT) -> list[Path]:
     """Writes the release into `out`, in place of what was there, and returns its files.
 
     Raises:
-        ValueError: if the pages, slides or problem sets are not built, or a package lacks a file.
+        ValueError: if the pages, PDF, slides or problem sets are not built, or a package lacks a file.
     """
     version = minillama.__version__
     named = {name: f"minillama-{name}-{version}" for name in ("book", "slides")}
     pages = folder(built / "html", named["book"])
     slides = folder(built / "slides", named["slides"])
-    sets = {name: built / "assignments" / f"{name}.zip" for name in ("students", "teacher")}
-    if absent := [path for path in sets.values() if not path.is_file()]:
+    single = {
+        f"{named['book']}.pdf": built / "book.pdf",
+        f"minillama-problem-sets-{version}.zip": built / "assignments" / "students.zip",
+        f"minillama-problem-sets-teacher-{version}.zip": built / "assignments" / "teacher.zip",
+    }
+    if absent := [path for path in single.values() if not path.is_file()]:
         raise ValueError(f"{absent[0]} is not there; `make release` builds it first")
     with tempfile.TemporaryDirectory() as temporary:
         new = Path(temporary)
@@ -82,8 +87,8 @@ def release(out: Path, built: Path = BUILT) -> list[Path]:
             raise ValueError(f"the packages lack {', '.join(absent[:5])}; a release would be incomplete")
         archive(new / f"{named['book']}.zip", pages)
         archive(new / f"{named['slides']}.zip", slides)
-        shutil.copy(sets["students"], new / f"minillama-problem-sets-{version}.zip")
-        shutil.copy(sets["teacher"], new / f"minillama-problem-sets-teacher-{version}.zip")
+        for name, path in single.items():
+            shutil.copy(path, new / name)
         sums = [f"{sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(new.iterdir())]
         (new / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
         if out.exists():

@@ -28,15 +28,20 @@ def mathjax_folder() -> Path:
     return folder
 
 
-def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
-    """Copy the script, the fonts and the extensions into the built book."""
-    if exception or app.builder.format != "html":
-        return
-    source, target = mathjax_folder(), Path(app.outdir) / "_static" / "mathjax"
+def install_mathjax(target: Path) -> None:
+    """Copy the script, the fonts and the extensions into a folder."""
+    source = mathjax_folder()
     target.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source / SCRIPT, target / SCRIPT)
     for folder in FOLDERS:
         shutil.copytree(source / folder, target / folder, dirs_exist_ok=True)
+
+
+def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
+    """Give the built book its MathJax."""
+    if exception or app.builder.format != "html":
+        return
+    install_mathjax(Path(app.outdir) / "_static" / "mathjax")
 
 
 def drop_thebe_settings(app: Sphinx, doctree: nodes.document, docname: str) -> None:

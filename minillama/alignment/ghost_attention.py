@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from minillama.alignment.chat import Message, defuse, encode_dialogue, encode_prompt
+from minillama.alignment.chat import Message, encode_dialogue, encode_prompt
+from minillama.alignment.conversation import remembered
 from minillama.alignment.sampling import Answer, sample
 from minillama.alignment.sft import Example
 from minillama.model.attention import causal_mask
@@ -48,7 +49,7 @@ class Played:
     @property
     def said(self) -> list[str]:
         """The answers as history, without tags that a model might have written, and never empty."""
-        return [defuse(answer.text) or "." for answer in self.answers]
+        return [remembered(answer.text) for answer in self.answers]
 
 
 def encode(

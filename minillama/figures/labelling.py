@@ -2,18 +2,19 @@
 
 Does: eight buttons, four degrees for either answer, that the keyboard reaches; takes a choice back; shows the answers
     in a random order, since people like what stands first; gives an annotator's choices as long as you made none, so
-    that a chapter also runs by itself.
+    that a chapter also runs by itself; says where others choose otherwise.
 Does not: keep choices when the kernel ends; ask about safety.
 Source: Touvron et al. 2023b, section 3.2.1: a forced choice between two answers, and how much better it is.
 """
 
 import html
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from minillama.alignment.comparisons import Comparison, compare
+from minillama.alignment.comparisons import Comparison
 from minillama.alignment.sampling import Answer
+from minillama.figures.live import WHERE, Live
 from minillama.village.annotators import DEGREES, Annotator
 from minillama.village.draw import Request
 
@@ -24,7 +25,7 @@ _WORDS = dict(zip(DEGREES, ("hardly better / unsure", "slightly better", "better
 _BOX = "white-space:pre-wrap;border:1px solid #8a8a8a;border-radius:.3rem;padding:.5rem;margin:.2rem 0;line-height:1.4"
 
 
-class Labeller:
+class Labeller(Live):
     """Pairs of answers, and the choices between them.
 
     Args:
@@ -55,14 +56,48 @@ class Labeller:
         return bool(self.labels)
 
     @property
+    def judged(self) -> list[tuple[Request, Answer, Answer]]:
+        """The pairs that are judged so far, each as it was shown; all if the annotator stands in for you."""
+        return self.pairs[: len(self.labels) or None]
+
+    @property
+    def choices(self) -> list[tuple[int, str]]:
+        """For each judged pair, 0 for A or 1 for B, and the degree (the annotator's if you made no choice)."""
+        return self.labels or [self.annotator.compare(request, a.text, b.text) for request, a, b in self.pairs]
+
+    @property
     def comparisons(self) -> list[Comparison]:
-        """Your choices so far; the annotator's choices between all pairs if you have made none."""
-        if not self.labels:
-            return compare(*zip(*self.pairs, strict=True), self.annotator, safety=False)
+        """The choices as a reward model learns them."""
         return [
             Comparison(request, *((a, b) if choice == 0 else (b, a)), degree)
-            for (request, a, b), (choice, degree) in zip(self.pairs, self.labels, strict=False)
+            for (request, a, b), (choice, degree) in zip(self.judged, self.choices, strict=True)
         ]
+
+    def beside(self, others: Mapping[str, Sequence[float]]) -> str:
+        """Your choices beside those of others: a line for each pair on which somebody differs, then all counts.
+
+        A star marks a choice that is not yours, = that somebody finds both alike.
+
+        Args:
+            others: by name, how much better than B they find A, one number for each pair of `judged`.
+
+        Raises:
+            ValueError: for another number of numbers.
+        """
+        for name, gaps in others.items():
+            if len(gaps) != len(self.judged):
+                raise ValueError(f"{name} has {len(gaps)} numbers, expected one for each of {len(self.judged)} pairs")
+        lines, differ = [], dict.fromkeys(others, 0)
+        for i, (choice, degree) in enumerate(self.choices):
+            told = {name: "A" if gaps[i] > 0 else "B" if gaps[i] < 0 else "=" for name, gaps in others.items()}
+            odd = [name for name, letter in told.items() if letter == "BA"[choice]]
+            if odd:
+                differ |= {name: differ[name] + 1 for name in odd}
+                letters = "".join(f"{('* ' if name in odd else '') + letter:>11}" for name, letter in told.items())
+                lines.append(f"{i + 1:4}  {'AB'[choice] + ' ' + _WORDS[degree]:24}{letters}")
+        head = f"{'pair':>4}  {'you' if self.by_hand else 'stand-in':24}" + "".join(f"{name:>11}" for name in others)
+        last = f"{f'differ, of {len(self.judged)}':30}" + "".join(f"{number:11}" for number in differ.values())
+        return "\n".join([head, *lines, last])
 
     def choose(self, choice: int, degree: str) -> None:
         """Choose an answer of the pair that is shown; the buttons do this.
@@ -127,11 +162,12 @@ class Labeller:
     def _repr_html_(self) -> str:
         """The first pair as it is shown, for a page without a kernel."""
         pair = self.pairs[0]
-        (c,) = compare(*([x] for x in pair), self.annotator, safety=False)
-        said = f"The annotator finds {'AB'[c.chosen is not pair[1]]} {_WORDS[c.degree]}."
+        choice, degree = self.annotator.compare(pair[0], pair[1].text, pair[2].text)
+        said = f"The annotator finds {'AB'[choice]} {_WORDS[degree]}."
+        live = f"<i>In {WHERE} this cell is live: run it and judge yourself.</i>"
         return (
             f'<div class="mll">{_prompt(pair, 0, len(self.pairs))}{_answer(pair, 0)}{_answer(pair, 1)}'
-            f"<p>Which one would you choose, and how sure are you? <i>{said}</i></p></div>"
+            f"<p>Which one would you choose, and how sure are you? <i>{said}</i></p><p>{live}</p></div>"
         )
 
     def __repr__(self) -> str:

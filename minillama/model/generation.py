@@ -9,7 +9,7 @@ Source: the reference's sampling rule as described in Touvron et al. 2023b; Holt
     Fan et al. 2018 (top-k).
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -299,6 +299,32 @@ def stream(
         yield int(ids)
 
 
+def as_text(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Iterable[int]) -> Iterator[str]:
+    """Ids as text, as soon as they make some.
+
+    A character may be spread over several byte tokens: its bytes are held back until it is complete.
+
+    Args:
+        tokenizer: theirs.
+        prompt: the ids before.
+        tokens: the ids that follow, as `stream` yields them.
+
+    Yields:
+        Non-empty strings; joined, they are what the tokens add to the decoded prompt. Bytes that never become a
+        character come last, as the replacement character.
+    """
+    # decoding drops a leading space, so new tokens are always decoded behind some that have been shown
+    shown, waiting, new = list(prompt), [], ""
+    for token in tokens:
+        waiting.append(token)
+        new = tokenizer.decode(shown + waiting)[len(tokenizer.decode(shown)) :]
+        if new and not new.endswith("\N{REPLACEMENT CHARACTER}"):
+            yield new
+            shown, waiting, new = waiting, [], ""
+    if new:
+        yield new
+
+
 def stream_text(
     model: Llama,
     tokenizer: Tokenizer,
@@ -311,31 +337,22 @@ def stream_text(
 ) -> Iterator[str]:
     """The continuation of a text, piece by piece; stops at EOS.
 
-    A character may be spread over several byte tokens: its bytes are held back until it is complete.
-
     Args:
         model, tokenizer: a pair that belongs together.
         text: the prompt; BOS is put before it.
         max_new_tokens, temperature, top_k, top_p, generator: as in `generate`.
 
     Yields:
-        Non-empty strings; joined, they are the decoded continuation. Bytes that never become a character come last,
-        as the replacement character.
+        as `as_text`.
 
     Raises:
         ValueError: as `generate`.
     """
-    # decoding drops a leading space, so new tokens are always decoded behind some that have been shown
-    shown, waiting, new = tokenizer.encode(text, bos=True), [], ""
+    prompt = tokenizer.encode(text, bos=True)
     stop = (tokenizer.eos_id,)
-    for token in stream(model, shown, max_new_tokens, temperature, top_k, top_p, stop, generator):
-        waiting.append(token)
-        new = tokenizer.decode(shown + waiting)[len(tokenizer.decode(shown)) :]
-        if new and not new.endswith("\N{REPLACEMENT CHARACTER}"):
-            yield new
-            shown, waiting, new = waiting, [], ""
-    if new:
-        yield new
+    yield from as_text(
+        tokenizer, prompt, stream(model, prompt, max_new_tokens, temperature, top_k, top_p, stop, generator)
+    )
 
 
 def store_by_columns(model: Llama, ratio: float = 2.0) -> Llama:

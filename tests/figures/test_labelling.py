@@ -116,6 +116,39 @@ def test_answers_are_shown_as_text_and_not_as_html():
     assert "<script" not in shown and "&lt;b&gt;Bold&lt;/b&gt; &amp;" in shown
 
 
+def test_who_differs_from_you_is_listed_and_counted(labeller):
+    judge = [labeller.annotator.score(r, a.text) - labeller.annotator.score(r, b.text) for r, a, b in labeller.pairs]
+    same = [1 - 2 * choice for choice, _ in labeller.choices]
+    head, *lines, last = labeller.beside({"same": same, "judge": judge}).splitlines()
+    differ = [str(i + 1) for i, (gap, own) in enumerate(zip(judge, same, strict=True)) if gap * own < 0]
+    assert head.split() == ["pair", "stand-in", "same", "judge"] and [line.split()[0] for line in lines] == differ
+    assert last.split() == ["differ,", "of", str(len(same)), "0", str(len(differ))]
+    upside_down = labeller.beside({"other": [-own for own in same]})
+    assert len(upside_down.splitlines()) == len(same) + 2 and upside_down.count("*") == len(same)
+
+    *_, for_a, for_b, _ = parts(labeller)
+    for_a[0].click()  # A is much better
+    for_b[3].click()  # B is hardly better
+    assert len(labeller.judged) == 2 and labeller.judged == labeller.pairs[:2]
+    assert labeller.choices == [(0, "significantly"), (1, "negligibly")]
+    head, first, second, last = labeller.beside({"one": [1.0, 0.5], "two": [-1.0, -2.0], "three": [0, -1]}).splitlines()
+    assert head.split()[1] == "you" and last.split() == ["differ,", "of", "2", "1", "1", "0"]
+    assert first.split() == ["1", "A", "much", "better", "A", "*", "B", "="]
+    assert second.split() == ["2", "B", "hardly", "better", "/", "unsure", "*", "A", "B", "B"]
+    assert len(labeller.beside({"one": [1.0, -1.0]}).splitlines()) == 2  # nobody differs
+    with pytest.raises(ValueError, match="one has 3 numbers, expected one for each of 2 pairs"):
+        labeller.beside({"one": [1.0, 2.0, 3.0]})
+
+
+def test_it_is_a_widget_only_where_somebody_is(labeller, monkeypatch):
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    assert set(labeller._repr_mimebundle_()) == {"text/plain", "text/html"}
+    assert "this cell is live: run it and judge yourself" in labeller._repr_html_()
+    monkeypatch.setenv("JPY_SESSION_NAME", "13-reward-models.ipynb")
+    shown = labeller._repr_mimebundle_()["application/vnd.jupyter.widget-view+json"]
+    assert shown["model_id"] == labeller.widget().model_id
+
+
 def test_errors():
     with pytest.raises(ValueError, match="got none"):
         Labeller([])
