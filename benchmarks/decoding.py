@@ -22,6 +22,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
+from minillama.family.export import hf_config
 from minillama.model.checkpoints import load_hf
 from minillama.model.config import PRESETS, ModelConfig
 from minillama.model.generation import generate, store_by_columns
@@ -32,20 +33,8 @@ PROMPT = list(range(1, 9))
 def transformers_model(config: ModelConfig) -> LlamaForCausalLM:
     """A randomly initialised model of the same shape, without an end token, so that it never stops early."""
     torch.manual_seed(0)
-    shape = LlamaConfig(
-        vocab_size=config.vocab_size,
-        hidden_size=config.dim,
-        intermediate_size=config.ffn_hidden,
-        num_hidden_layers=config.n_layers,
-        num_attention_heads=config.n_heads,
-        num_key_value_heads=config.n_kv_heads,
-        max_position_embeddings=config.max_seq_len,
-        rms_norm_eps=config.norm_eps,
-        bos_token_id=1,
-        eos_token_id=None,
-        pad_token_id=None,
-    )
-    return LlamaForCausalLM(shape).eval()
+    shape = hf_config(config, "float32") | {"eos_token_id": None, "pad_token_id": None}
+    return LlamaForCausalLM(LlamaConfig(**shape)).eval()
 
 
 def median_seconds(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:

@@ -29,9 +29,9 @@ import torch
 import transformers
 from tqdm import tqdm
 
+from minillama.family.export import hf_config, hf_name
 from minillama.family.quantization import quantize, quantized_bytes
 from minillama.model.bpe import BYTE, CONTROL, UNKNOWN, Piece, Vocabulary
-from minillama.model.checkpoints import HF_TO_META
 from minillama.model.config import ModelConfig
 from minillama.model.generation import generate
 from minillama.model.tokenizer import Tokenizer
@@ -65,35 +65,14 @@ def shared_copy(model: Llama) -> Llama:
 
 def transformers_model(model: Llama) -> transformers.LlamaForCausalLM:
     """`transformers` with the same tensors; the order of q's and k's rows does not matter for speed."""
-    config = model.config
-    shape = transformers.LlamaConfig(
-        vocab_size=config.vocab_size,
-        hidden_size=config.dim,
-        intermediate_size=config.ffn_hidden,
-        num_hidden_layers=config.n_layers,
-        num_attention_heads=config.n_heads,
-        num_key_value_heads=config.n_kv_heads,
-        max_position_embeddings=config.max_seq_len,
-        bos_token_id=1,
-        eos_token_id=None,
-        pad_token_id=None,
-        dtype=torch.bfloat16,
-    )
+    shape = transformers.LlamaConfig(**hf_config(model.config) | {"eos_token_id": None, "pad_token_id": None})
     small = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(**{**shape.to_dict(), "num_hidden_layers": 1, "vocab_size": 8})
     )
     rotary = small.model.rotary_emb  # a table that is no part of the weights
     with torch.device("meta"):
         theirs = transformers.LlamaForCausalLM(shape).bfloat16()
-    ours, weights = model.state_dict(), {}
-    for name in theirs.state_dict():
-        inner = name.removeprefix("model.").removesuffix(".weight")
-        layer = ""
-        if inner.startswith("layers."):
-            _, number, inner = inner.split(".", 2)
-            layer = f"layers.{number}."
-        key = inner if inner in HF_TO_META else f"model.{inner}"
-        weights[name] = ours[f"{layer}{HF_TO_META[key]}.weight"]
+    weights = {hf_name(name): weight for name, weight in model.state_dict().items()}
     theirs.load_state_dict(weights, assign=True)
     theirs.model.rotary_emb = rotary
     return theirs.eval()
