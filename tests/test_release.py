@@ -7,16 +7,13 @@ import zipfile
 from hashlib import sha256
 from pathlib import Path
 
+import colab
 import pytest
+import release
+
+import minillama
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import colab  # noqa: E402
-import release  # noqa: E402
-
-import minillama  # noqa: E402
-
 VERSION = minillama.__version__
 
 

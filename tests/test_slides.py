@@ -2,21 +2,17 @@
 
 import html
 import re
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
 import pytest
+import slide_layout
+import slides
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from test_book import CHAPTERS, figures_in_notebook, sliders_in_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import slide_layout  # noqa: E402
-import slides  # noqa: E402
-
 WORDS, LINES = 140, 32  # of one slide as a reader counts them: prose (headings and quiz included); code and output
 
 

@@ -18,16 +18,16 @@ import nbformat
 import yaml
 from nbconvert import SlidesExporter
 from nbformat.v4 import new_markdown_cell, new_notebook
+from slide_layout import LABELLED, Chapter, Slide, markdown, plain
 from traitlets.config import Config
 
 from minillama.figures.markup import inline_code
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATE = ROOT / "tools" / "deck.html.j2"
-sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "book" / "_ext")]
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
 from offline import install_mathjax  # noqa: E402 (the book's own MathJax)
-from slide_layout import LABELLED, Chapter, Slide, markdown, plain  # noqa: E402
 
 
 def parts() -> list[tuple[str, list[str]]]:

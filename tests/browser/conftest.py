@@ -5,17 +5,13 @@ asked anything but localhost for a file, or wrote an error into the console.
 Does not: build the book (`make test-browser` does); use a browser that Playwright would download.
 """
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from chromium import MATH_IS_SET, launch
 from ear import Ear
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
-from test_book import ROOT
-
-sys.path.insert(0, str(ROOT / "tools"))
-from chromium import MATH_IS_SET, launch
 from serve import open_server
 
 

@@ -1,13 +1,8 @@
 """The decks of slides: nothing sticks out, formulas are set, no network is needed, axe-core finds nothing serious."""
 
-import sys
-
 import pytest
-from test_accessibility import violations
-from test_book import ROOT
-
-sys.path.insert(0, str(ROOT / "tools"))
 import slides
+from test_accessibility import violations
 
 WIDTH, HEIGHT = 1280, 720
 # For each slide: how far its content reaches to the right and down, in the slide's own units, with all steps shown.

@@ -1,6 +1,6 @@
 """The whole book as one PDF, tried on three of its pages."""
 
-from pdf import make, parts, title_page  # tools/pdf.py; conftest.py puts the folder on the path
+from pdf import make, parts, title_page
 from pypdf import PdfReader
 from test_book import PAGES
 
